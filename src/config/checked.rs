@@ -1,0 +1,266 @@
+//! What holds after the checks: types that carry their preconditions.
+//!
+//! Nothing here can be built from an invalid file. The rest of the program reads only these
+//! types; `config::raw` never leaves `config/`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A value that must not be shown: its `Debug` and `Display` print `***`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides `value`.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value itself, for the one place that sends or compares it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// The whole configuration, checked.
+#[derive(Clone, Debug)]
+pub struct CheckedConfig {
+    pub server: Server,
+    pub ops: Ops,
+    pub admin: Admin,
+    /// Where the daemon keeps its own files; exists and is writable.
+    pub state_dir: PathBuf,
+    pub auth: Auth,
+    /// By name, in the order of the names.
+    pub providers: BTreeMap<String, Provider>,
+    /// What a client may ask for by name; targets in order of preference, never empty.
+    pub models: BTreeMap<String, Vec<Target>>,
+    pub cache: Cache,
+    /// Every coordinator, the two built-in ones included, overrides applied.
+    pub coordinators: BTreeMap<String, Coordinator>,
+    pub database: Database,
+    pub metrics: Metrics,
+    pub logging: Logging,
+    /// Warnings to log at start: what holds but deserves a word (keys whose capability is not
+    /// built yet, `python:`, a provider timeout not below the coordinator's, fallbacks taken).
+    pub warnings: Vec<String>,
+    /// Whether `--demo` was asked for: the in-process simulator is a provider.
+    pub demo: bool,
+}
+
+/// `server`: the API plane.
+#[derive(Clone, Debug)]
+pub struct Server {
+    pub listen: SocketAddr,
+    pub max_connections: NonZeroUsize,
+    pub header_timeout: Duration,
+    pub body_timeout: Duration,
+    pub idle_timeout: Duration,
+    pub write_timeout: Duration,
+    /// `max_body_mb` in bytes (mebibytes).
+    pub max_body_bytes: usize,
+    pub drain_timeout: Duration,
+    /// Serve `/metrics` on the API port too.
+    pub expose_metrics: bool,
+}
+
+/// `ops`: metrics and health for scrapers.
+#[derive(Clone, Debug)]
+pub struct Ops {
+    pub listen: SocketAddr,
+}
+
+/// `admin`: the unix socket.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    pub socket: PathBuf,
+}
+
+/// `auth`: the keys that callers may use; empty means no key is asked for (loopback only).
+#[derive(Clone, Debug)]
+pub struct Auth {
+    pub keys: Vec<Secret>,
+}
+
+/// Which protocol a provider speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Anthropic,
+    Openai,
+    /// In process, no socket: `victor serve --demo`, or configured.
+    Simulator,
+}
+
+impl Kind {
+    /// The name used in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Anthropic => "anthropic",
+            Self::Openai => "openai",
+            Self::Simulator => "simulator",
+        }
+    }
+}
+
+/// How a provider is given its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyHeader {
+    /// `authorization: Bearer KEY`
+    Bearer,
+    /// `x-api-key: KEY` (Anthropic)
+    XApiKey,
+    /// `api-key: KEY` (Azure)
+    ApiKey,
+}
+
+/// One of `providers`.
+#[derive(Clone, Debug)]
+pub struct Provider {
+    pub name: String,
+    pub kind: Kind,
+    /// Without a trailing slash; `http` or `https`; no credentials, query or fragment.
+    /// Empty for the simulator.
+    pub base_url: String,
+    pub api_key: Option<Secret>,
+    pub key_header: KeyHeader,
+    /// Model ids that a bare name finds; may be empty.
+    pub models: Vec<String>,
+    /// One attempt of a plain call.
+    pub timeout: Duration,
+    pub connect_timeout: Duration,
+    pub first_token_timeout: Duration,
+    pub idle_timeout: Duration,
+    /// Calls (and so connections) at a time.
+    pub max_connections: NonZeroUsize,
+    pub keepalive: bool,
+    pub rate_limit: Option<RateLimit>,
+    pub batching: Option<Batching>,
+    pub breaker: Breaker,
+    pub ca_file: Option<PathBuf>,
+    /// `http://host:port`; may hold credentials.
+    pub proxy: Option<Secret>,
+}
+
+/// A token bucket.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RateLimit {
+    /// Above 0.
+    pub requests_per_second: f64,
+    pub burst: NonZeroU32,
+}
+
+/// Batching of embeddings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batching {
+    pub size: NonZeroUsize,
+    pub timeout: Duration,
+}
+
+/// A circuit breaker's thresholds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Breaker {
+    pub failures: NonZeroU32,
+    pub window: Duration,
+    pub open_for: Duration,
+}
+
+/// One place that can serve a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// A key of [`CheckedConfig::providers`].
+    pub provider: String,
+    /// The provider's own name for the model.
+    pub model: String,
+    pub weight: NonZeroU32,
+}
+
+/// `cache.eviction_policy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EvictionPolicy {
+    Lru,
+    Lfu,
+    Fifo,
+}
+
+/// `cache`.
+#[derive(Clone, Copy, Debug)]
+pub struct Cache {
+    pub enabled: bool,
+    pub max_size_bytes: usize,
+    pub default_ttl: Duration,
+    pub warm_on_startup: bool,
+    pub warm_items: usize,
+    pub eviction_policy: EvictionPolicy,
+    pub enable_coalescing: bool,
+    pub coalescing_window: Duration,
+}
+
+/// One coordinator with its overrides applied.
+#[derive(Clone, Debug)]
+pub struct Coordinator {
+    pub name: String,
+    pub max_concurrent: NonZeroUsize,
+    /// Calls that may wait beyond those that run; 0 means none.
+    pub queue_size: usize,
+    pub timeout: Duration,
+    pub history_limit: usize,
+    pub retry: Retry,
+    /// What the coordinator's own name stands for as a model.
+    pub default_model: Option<String>,
+}
+
+/// `coordinators.retry`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    pub max_attempts: NonZeroU32,
+    pub backoff: Duration,
+    pub exponential_backoff: bool,
+}
+
+/// `database`.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// Absolute; a relative path in the file is under the state folder.
+    pub path: PathBuf,
+    pub log_queries: bool,
+}
+
+/// `metrics`.
+#[derive(Clone, Copy, Debug)]
+pub struct Metrics {
+    /// From 0 to 1: the share of calls whose durations are observed.
+    pub sample_rate: f64,
+    pub aggregate_histograms: bool,
+}
+
+/// `logging.format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Json,
+    Text,
+}
+
+/// `logging`.
+#[derive(Clone, Debug)]
+pub struct Logging {
+    pub level: log::LevelFilter,
+    pub format: LogFormat,
+    /// `None`: stderr.
+    pub file: Option<PathBuf>,
+}

@@ -1,0 +1,24 @@
+//! victor stands between an organisation's programs and the LLM providers.
+//!
+//! Start reading at [`orchestrator`], which puts the parts together, then follow a call:
+//! [`front`] reads it, [`api`] routes it, [`coordinator`] runs it on a worker, [`provider`]
+//! asks the vendor. `ARCHITECTURE.md` has the map and the invariants.
+
+pub mod api;
+pub mod cancel;
+pub mod cli;
+pub mod config;
+pub mod coordinator;
+pub mod diagnostics;
+pub mod front;
+pub mod health;
+pub mod log;
+pub mod metrics;
+pub mod ops;
+pub mod orchestrator;
+pub mod provider;
+pub mod signals;
+pub mod simulator;
+pub mod sync;
+pub mod thread;
+pub mod wire;
