@@ -41,19 +41,29 @@ pub struct Response {
 impl Response {
     /// An answer without headers or body.
     pub fn new(status: u16) -> Self {
-        Self { status, headers: Vec::with_capacity(256), body: Body::Static(b""), close: false }
+        Self {
+            status,
+            headers: Vec::with_capacity(256),
+            body: Body::Static(b""),
+            close: false,
+        }
     }
 
     /// An answer with a JSON body.
     pub fn json(status: u16, body: Vec<u8>) -> Self {
-        Self::new(status).header("content-type", "application/json").body(body)
+        Self::new(status)
+            .header("content-type", "application/json")
+            .body(body)
     }
 
     /// An answer with a plain text body.
     pub fn text(status: u16, body: impl Into<Cow<'static, str>>) -> Self {
         let response = Self::new(status).header("content-type", "text/plain; charset=utf-8");
         match body.into() {
-            Cow::Borrowed(text) => Self { body: Body::Static(text.as_bytes()), ..response },
+            Cow::Borrowed(text) => Self {
+                body: Body::Static(text.as_bytes()),
+                ..response
+            },
             Cow::Owned(text) => response.body(text.into_bytes()),
         }
     }
@@ -69,7 +79,11 @@ impl Response {
         self.headers.extend_from_slice(name.as_bytes());
         self.headers.extend_from_slice(b": ");
         let clean = |byte: &u8| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f);
-        self.headers.extend(value.iter().map(|byte| if clean(byte) { *byte } else { b'?' }));
+        self.headers.extend(
+            value
+                .iter()
+                .map(|byte| if clean(byte) { *byte } else { b'?' }),
+        );
         self.headers.extend_from_slice(b"\r\n");
     }
 

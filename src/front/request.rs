@@ -1,0 +1,91 @@
+//! A whole request, as the handler gets it.
+//!
+//! The head is kept as the bytes that came, with the places of its parts: reading a header is a
+//! look into those bytes, and nothing is allocated per header.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+/// Places in the head; heads are at most 32 KiB, so 16 bits do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Span {
+    pub start: u16,
+    pub end: u16,
+}
+
+impl Span {
+    /// Where `part`, a piece of `whole`, lies in it.
+    pub fn of(whole: &[u8], part: &[u8]) -> Self {
+        let start = part.as_ptr() as usize - whole.as_ptr() as usize;
+        debug_assert!(
+            start + part.len() <= whole.len(),
+            "a part lies within its whole"
+        );
+        Self {
+            start: start as u16,
+            end: (start + part.len()) as u16,
+        }
+    }
+
+    fn within(self, whole: &[u8]) -> &[u8] {
+        &whole[usize::from(self.start)..usize::from(self.end)]
+    }
+}
+
+/// A request head whose parts have been found and checked by `parse`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Head {
+    pub bytes: Box<[u8]>,
+    pub method: Span,
+    pub path: Span,
+    pub query: Option<Span>,
+    pub fields: Vec<(Span, Span)>,
+}
+
+/// A request whose body has arrived completely.
+#[derive(Debug)]
+pub struct Request {
+    pub(super) head: Head,
+    /// The body, with its transfer coding removed; empty if there was none.
+    pub body: Vec<u8>,
+    /// When its last byte was read.
+    pub received: Instant,
+    /// The other end of the connection.
+    pub peer: SocketAddr,
+}
+
+impl Request {
+    /// The method, in the case it was sent in: methods are case-sensitive.
+    pub fn method(&self) -> &str {
+        self.text(self.head.method)
+    }
+
+    /// The target without its query, as sent (not decoded). Begins with `/`, or is `*`.
+    pub fn path(&self) -> &str {
+        self.text(self.head.path)
+    }
+
+    /// What follows the `?` of the target.
+    pub fn query(&self) -> Option<&str> {
+        self.head.query.map(|span| self.text(span))
+    }
+
+    /// The first header of that name (any case) whose value is UTF-8.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+    }
+
+    /// Every header whose value is UTF-8, in order, names in the case they were sent in.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.head.fields.iter().filter_map(|(name, value)| {
+            let value = std::str::from_utf8(value.within(&self.head.bytes)).ok()?;
+            Some((self.text(*name), value))
+        })
+    }
+
+    fn text(&self, span: Span) -> &str {
+        std::str::from_utf8(span.within(&self.head.bytes)).unwrap_or("")
+    }
+}
