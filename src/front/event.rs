@@ -674,7 +674,13 @@ impl EventLoop {
         if matches!(conn.phase, Phase::Busy) {
             self.busy -= 1;
         }
-        conn.wire.out.lock().close();
+        let deadline = {
+            let mut out = conn.wire.out.lock();
+            out.close();
+            out.deadline.take()
+        };
+        // Outside the lock: it may own the connection's responder.
+        drop(deadline);
         if let Some(cancel) = &conn.cancel {
             let reason = if self.stop_at.is_some() {
                 Reason::Shutdown

@@ -208,15 +208,18 @@ impl Wire {
     }
 
     /// Marks the answer as finished and tells the front thread, waking it only if it must act.
-    fn finish(&self, out: &mut Outbox, answer: Answer) {
+    /// Returns the deadline, to be dropped once the lock is free: it may own anything, another
+    /// responder of this connection included.
+    #[must_use]
+    fn finish(&self, out: &mut Outbox, answer: Answer) -> Option<(Instant, Expired)> {
         out.answer = answer;
-        out.deadline = None;
         if !out.corked {
             let wake = out.wake_when_finished
                 || !out.queue.is_empty()
                 || !matches!(answer, Answer::Finished { close: false });
             self.mailbox.send(Message::Finished(self.token), wake);
         }
+        out.deadline.take()
     }
 }
 
@@ -345,12 +348,12 @@ impl Responder {
             let sent =
                 self.wire
                     .send_bounded(&mut out, [head, body, b"", b""], usize::MAX, &self.cancel);
-            self.wire.finish(
-                &mut out,
-                Answer::Finished {
-                    close: close || sent.is_err(),
-                },
-            );
+            let answer = Answer::Finished {
+                close: close || sent.is_err(),
+            };
+            let deadline = self.wire.finish(&mut out, answer);
+            drop(out);
+            drop(deadline);
         });
     }
 
@@ -360,7 +363,8 @@ impl Responder {
         self.answered = true;
         let close = head.close || !self.keeps_alive() || self.terms.http10;
         // From here on the stream lives by its own deadlines.
-        self.wire.out.lock().deadline = None;
+        let deadline = self.wire.out.lock().deadline.take();
+        drop(deadline);
         let mut encoded = Vec::with_capacity(head.headers.len() + 128);
         let ending = if self.terms.http10 {
             Ending::Close
@@ -387,7 +391,9 @@ impl Responder {
         );
         let mut out = self.wire.out.lock();
         out.close();
-        self.wire.finish(&mut out, Answer::Abort);
+        let deadline = self.wire.finish(&mut out, Answer::Abort);
+        drop(out);
+        drop(deadline);
     }
 
     fn keeps_alive(&self) -> bool {
@@ -477,12 +483,12 @@ impl StreamWriter {
         self.finished = true;
         let mut out = self.wire.out.lock();
         let sent = self.wire.send(&mut out, [&self.head, end, b"", b""]);
-        self.wire.finish(
-            &mut out,
-            Answer::Finished {
-                close: self.close || sent.is_err(),
-            },
-        );
+        let answer = Answer::Finished {
+            close: self.close || sent.is_err(),
+        };
+        let deadline = self.wire.finish(&mut out, answer);
+        drop(out);
+        drop(deadline);
         sent
     }
 }
@@ -492,7 +498,9 @@ impl Drop for StreamWriter {
         if !self.finished {
             let mut out = self.wire.out.lock();
             let _ = self.wire.send(&mut out, [&self.head, b"", b"", b""]);
-            self.wire.finish(&mut out, Answer::Finished { close: true });
+            let deadline = self.wire.finish(&mut out, Answer::Finished { close: true });
+            drop(out);
+            drop(deadline);
         }
     }
 }

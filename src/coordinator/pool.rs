@@ -1,0 +1,331 @@
+//! The bulkhead: a fixed number of workers on one bounded queue.
+//!
+//! At most `max_concurrent` calls run and `queue_size` wait; the next one is refused at once. A
+//! call that dies while it waits (its client left, its deadline passed) gives its place up
+//! immediately: what travels through the channel is a [`Ticket`], and whoever takes the job out
+//! of it first owns it. A slow coordinator can fill only its own queue.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+
+use crate::sync::{Condvar, Mutex};
+use crate::thread::{self, Builder, Handle, Role, State};
+
+/// So many workers start with the pool; the others start when they are first needed.
+const WORKERS_AT_START: usize = 64;
+/// Places in the channel for tickets whose job is gone already, beyond the live ones.
+const DEAD_TICKETS_MAX: usize = 1024;
+
+/// A job that waits, to be taken once: by a worker, or by whoever ends its wait.
+pub struct Ticket<J> {
+    job: Mutex<Option<Box<J>>>,
+    shared: Arc<Shared>,
+}
+
+impl<J> Ticket<J> {
+    /// Takes the job out of the queue, if it still waits.
+    pub fn withdraw(&self) -> Option<Box<J>> {
+        let job = self.job.lock().take();
+        if job.is_some() {
+            self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.shared.leave();
+        }
+        job
+    }
+}
+
+/// What the pool's threads and its callers share.
+struct Shared {
+    /// Calls that run or wait.
+    inside: AtomicUsize,
+    waiting: AtomicUsize,
+    running: AtomicUsize,
+    workers: AtomicUsize,
+    /// How long a call holds its worker: an exponentially weighted mean, in microseconds.
+    mean_us: AtomicU64,
+    emptied: (Mutex<()>, Condvar),
+}
+
+impl Shared {
+    fn leave(&self) {
+        if self.inside.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let _guard = self.emptied.0.lock();
+            self.emptied.1.notify_all();
+        }
+    }
+}
+
+/// Sizes and names of a pool.
+#[derive(Clone, Debug)]
+pub struct PoolOptions {
+    /// Threads are called `<prefix>-N`.
+    pub prefix: String,
+    /// The coordinator that the threads' processor time is charged to.
+    pub group: &'static str,
+    /// Calls that run at a time, at least 1.
+    pub max_concurrent: usize,
+    /// Calls that may wait beyond those.
+    pub queue_size: usize,
+}
+
+type Run<J> = dyn Fn(Box<J>) + Send + Sync;
+
+/// The pool was full.
+#[derive(Debug)]
+pub struct Full<J>(pub Box<J>);
+
+/// A running pool.
+pub struct Pool<J> {
+    options: PoolOptions,
+    shared: Arc<Shared>,
+    sender: Mutex<Option<Sender<Arc<Ticket<J>>>>>,
+    receiver: Receiver<Arc<Ticket<J>>>,
+    run: Arc<Run<J>>,
+    threads: Mutex<Vec<Handle>>,
+}
+
+impl<J: Send + 'static> Pool<J> {
+    /// Starts a pool whose workers call `run`, which must not panic.
+    ///
+    /// # Errors
+    /// The first threads cannot be had.
+    pub fn start(
+        options: PoolOptions,
+        run: impl Fn(Box<J>) + Send + Sync + 'static,
+    ) -> std::io::Result<Self> {
+        let places = options.max_concurrent + options.queue_size + DEAD_TICKETS_MAX;
+        let (sender, receiver) = bounded(places);
+        let shared = Arc::new(Shared {
+            inside: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            running: AtomicUsize::new(0),
+            workers: AtomicUsize::new(0),
+            mean_us: AtomicU64::new(0),
+            emptied: (Mutex::new("pool.emptied", ()), Condvar::new()),
+        });
+        let pool = Self {
+            shared,
+            sender: Mutex::new("pool.sender", Some(sender)),
+            receiver,
+            run: Arc::new(run),
+            threads: Mutex::new("pool.threads", Vec::new()),
+            options,
+        };
+        for _ in 0..pool.options.max_concurrent.min(WORKERS_AT_START) {
+            pool.start_worker()?;
+        }
+        Ok(pool)
+    }
+
+    /// Queues `job`. `admitted` is given its ticket before a worker can take it.
+    ///
+    /// # Errors
+    /// As many calls as may are running and waiting: the job comes back.
+    pub fn submit(
+        &self,
+        job: Box<J>,
+        admitted: impl FnOnce(&Arc<Ticket<J>>, &mut J),
+    ) -> Result<(), Full<J>> {
+        let room = self.options.max_concurrent + self.options.queue_size;
+        if self.shared.inside.fetch_add(1, Ordering::AcqRel) >= room {
+            self.shared.leave();
+            return Err(Full(job));
+        }
+        let ticket = Arc::new(Ticket {
+            job: Mutex::new("pool.ticket", None),
+            shared: Arc::clone(&self.shared),
+        });
+        let mut job = job;
+        admitted(&ticket, &mut job);
+        self.shared.waiting.fetch_add(1, Ordering::Relaxed);
+        *ticket.job.lock() = Some(job);
+        let sent = match &*self.sender.lock() {
+            Some(sender) => sender.try_send(Arc::clone(&ticket)),
+            None => Err(TrySendError::Disconnected(Arc::clone(&ticket))),
+        };
+        if sent.is_err() {
+            return match ticket.withdraw() {
+                Some(job) => Err(Full(job)),
+                // Its wait was ended by someone else, who has answered it.
+                None => Ok(()),
+            };
+        }
+        if self.shared.inside.load(Ordering::Relaxed) > self.workers()
+            && self.workers() < self.options.max_concurrent
+            && let Err(error) = self.start_worker()
+        {
+            log::warn!(
+                "{}: another worker cannot be started: {error}",
+                self.options.group
+            );
+        }
+        Ok(())
+    }
+
+    fn start_worker(&self) -> std::io::Result<()> {
+        let mut threads = self.threads.lock();
+        let number = threads.len();
+        if number >= self.options.max_concurrent {
+            return Ok(());
+        }
+        let (receiver, run) = (self.receiver.clone(), Arc::clone(&self.run));
+        let shared = Arc::clone(&self.shared);
+        let handle = Builder::new(format!("{}-{number}", self.options.prefix), Role::Worker)
+            .group(self.options.group)
+            .spawn(move || {
+                work(&receiver, &shared, &*run);
+                Ok(())
+            })?;
+        threads.push(handle);
+        self.shared.workers.store(number + 1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Calls that wait for a worker.
+    pub fn waiting(&self) -> usize {
+        self.shared.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Calls that a worker has.
+    pub fn running(&self) -> usize {
+        self.shared.running.load(Ordering::Relaxed)
+    }
+
+    /// Started workers.
+    pub fn workers(&self) -> usize {
+        self.shared.workers.load(Ordering::Relaxed)
+    }
+
+    /// When a caller that was refused may find room: the time that the calls inside take with
+    /// this pool's workers, judged by the recent ones. From 1 s to 60 s.
+    pub fn retry_after(&self) -> Duration {
+        let inside = self.shared.inside.load(Ordering::Relaxed) as u64;
+        let mean_us = self.shared.mean_us.load(Ordering::Relaxed);
+        let wait_us = mean_us.saturating_mul(inside) / self.options.max_concurrent.max(1) as u64;
+        Duration::from_secs(wait_us.div_ceil(1_000_000).clamp(1, 60))
+    }
+
+    /// Waits until no call is inside, at most until `deadline`. Returns whether none is.
+    pub fn wait_empty(&self, deadline: Instant) -> bool {
+        let mut guard = self.shared.emptied.0.lock();
+        while self.shared.inside.load(Ordering::Acquire) > 0 {
+            if self.shared.emptied.1.wait_until(&mut guard, deadline) {
+                return self.shared.inside.load(Ordering::Acquire) == 0;
+            }
+        }
+        true
+    }
+
+    /// Takes no further job, lets the workers end what they have, and joins them.
+    pub fn stop(&self) {
+        drop(self.sender.lock().take());
+        let threads = std::mem::take(&mut *self.threads.lock());
+        threads.into_iter().for_each(Handle::join);
+    }
+}
+
+fn work<J>(receiver: &Receiver<Arc<Ticket<J>>>, shared: &Shared, run: &Run<J>) {
+    loop {
+        thread::set_state(State::Idle);
+        let Ok(ticket) = receiver.recv() else { return };
+        let Some(job) = ticket.job.lock().take() else {
+            continue;
+        };
+        shared.waiting.fetch_sub(1, Ordering::Relaxed);
+        shared.running.fetch_add(1, Ordering::Relaxed);
+        thread::set_state(State::Running);
+        let started = Instant::now();
+        run(job);
+        let took_us = started.elapsed().as_micros() as u64;
+        let mean_us = shared.mean_us.load(Ordering::Relaxed);
+        let moved = if mean_us == 0 {
+            took_us
+        } else {
+            (mean_us * 7 + took_us) / 8
+        };
+        shared.mean_us.store(moved, Ordering::Relaxed);
+        thread::clear_call();
+        shared.running.fetch_sub(1, Ordering::Relaxed);
+        shared.leave();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(max_concurrent: usize, queue_size: usize) -> PoolOptions {
+        PoolOptions {
+            prefix: "test".into(),
+            group: "Test",
+            max_concurrent,
+            queue_size,
+        }
+    }
+
+    /// A pool whose jobs wait to be told to go on.
+    fn gated(max_concurrent: usize, queue_size: usize) -> (Pool<u32>, Sender<()>, Receiver<u32>) {
+        let (go, may_go) = bounded::<()>(64);
+        let (done, is_done) = bounded(128);
+        let pool = Pool::start(options(max_concurrent, queue_size), move |job| {
+            let _ = may_go.recv();
+            done.send(*job).expect("the test reads");
+        })
+        .expect("starts");
+        (pool, go, is_done)
+    }
+
+    #[test]
+    fn the_bound_is_workers_and_queue() {
+        let (pool, go, done) = gated(2, 1);
+        for job in 0..3 {
+            assert!(pool.submit(Box::new(job), |_, _| {}).is_ok());
+        }
+        let Err(Full(job)) = pool.submit(Box::new(3), |_, _| {}) else {
+            panic!("it was full")
+        };
+        assert_eq!(*job, 3);
+        drop(go);
+        assert!(pool.wait_empty(Instant::now() + Duration::from_secs(5)));
+        assert_eq!(done.try_iter().count(), 3);
+        pool.stop();
+    }
+
+    #[test]
+    fn a_withdrawn_job_makes_room_and_is_not_run() {
+        let (pool, go, done) = gated(1, 1);
+        assert!(pool.submit(Box::new(0), |_, _| {}).is_ok());
+        while pool.running() == 0 {
+            std::thread::yield_now();
+        }
+        let mut second = None;
+        assert!(
+            pool.submit(Box::new(1), |ticket, _| second = Some(Arc::clone(ticket)))
+                .is_ok()
+        );
+        let ticket = second.expect("admitted");
+        assert_eq!(ticket.withdraw().as_deref(), Some(&1));
+        assert!(ticket.withdraw().is_none());
+        assert!(pool.submit(Box::new(2), |_, _| {}).is_ok());
+        drop(go);
+        assert!(pool.wait_empty(Instant::now() + Duration::from_secs(5)));
+        assert_eq!(done.try_iter().collect::<Vec<_>>(), [0, 2]);
+        pool.stop();
+    }
+
+    #[test]
+    fn workers_beyond_the_first_start_on_demand() {
+        let (pool, go, _done) = gated(100, 0);
+        assert_eq!(pool.workers(), WORKERS_AT_START);
+        for job in 0..100 {
+            assert!(pool.submit(Box::new(job), |_, _| {}).is_ok());
+        }
+        assert_eq!(pool.workers(), 100);
+        assert!(pool.retry_after() >= Duration::from_secs(1));
+        drop(go);
+        pool.stop();
+    }
+}
