@@ -7,8 +7,8 @@ use std::cmp::Reverse;
 
 /// Suggestions in one error.
 pub const NEAR_MAX: usize = 5;
-/// Candidates that are looked at.
-const CANDIDATES_MAX: usize = 2_000;
+/// Candidates that are looked at: the worst case is then a few milliseconds.
+const CANDIDATES_MAX: usize = 500;
 /// Characters of a name that are compared.
 const COMPARED_CHARS_MAX: usize = 64;
 /// Below this likeness (Jaro-Winkler, 0 to 1) a name is another name, not a typing error.

@@ -14,9 +14,6 @@ use super::errors::{self, ApiError, Kind};
 use super::stream::Mark;
 use super::usage::Usage;
 
-/// What ends a stream that is complete.
-pub const STREAM_END: &[u8] = b"data: [DONE]\n\n";
-
 /// The `type` that goes with an error. Clients tell errors apart by status; these are the
 /// vendor's own words for each.
 const fn error_type(kind: Kind) -> &'static str {
@@ -95,6 +92,7 @@ pub fn model(id: &str, owned_by: &str) -> Vec<u8> {
 pub(super) fn mark(data: &[u8]) -> Mark {
     static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));
     static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage\""));
+    static FINISH: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"finish_reason\""));
     let mut mark = Mark::default();
     // The vendor's SDK looks no further than this either.
     if data.starts_with(b"[DONE]") {
@@ -102,7 +100,7 @@ pub(super) fn mark(data: &[u8]) -> Mark {
         return mark;
     }
     let error = ERROR.find(data).is_some();
-    let usage = USAGE.find(data).is_some_and(|at| is_object(data, at));
+    let usage = any_value(&USAGE, data, b'{');
     if error || usage {
         let Ok(chunk) = serde_json::from_slice::<Chunk>(data) else {
             return mark;
@@ -115,7 +113,7 @@ pub(super) fn mark(data: &[u8]) -> Mark {
         }
         mark.usage = chunk.usage.map(|usage| Usage::of_object(usage.get()));
     }
-    mark.finish = has_finish_reason(data);
+    mark.finish = any_value(&FINISH, data, b'"');
     mark
 }
 
@@ -127,17 +125,11 @@ struct Chunk<'a> {
     usage: Option<&'a RawValue>,
 }
 
-/// Whether the value of the seven-byte key at `at` is an object. Every chunk of a stream that
-/// counts has a usage, and all but the last say `null`.
-fn is_object(data: &[u8], at: usize) -> bool {
-    value_start(&data[at + b"\"usage\"".len()..]) == Some(b'{')
-}
-
-fn has_finish_reason(data: &[u8]) -> bool {
-    static FINISH: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"finish_reason\""));
-    FINISH
-        .find_iter(data)
-        .any(|at| value_start(&data[at + FINISH.needle().len()..]) == Some(b'"'))
+/// Whether any value of `key` begins with `first`. Every chunk names its usage and its finish
+/// reason, and all but the last say `null`.
+fn any_value(key: &Finder<'_>, data: &[u8], first: u8) -> bool {
+    key.find_iter(data)
+        .any(|at| value_start(&data[at + key.needle().len()..]) == Some(first))
 }
 
 /// The first byte of the value, given what follows its key.

@@ -215,6 +215,7 @@ mod tests {
         };
         check(r#"{"error":null,"choices":[]}"#);
         check(r#"{"choices":[{"delta":{"error":"x"}}]}"#);
+        check(r#"{"x":{"usage":null},"usage":{"prompt_tokens":1}}"#);
         check(r#"{"choices":[{"delta":{"content":"\"error\":{}"}}]}"#);
     }
 
