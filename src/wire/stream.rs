@@ -215,8 +215,13 @@ mod tests {
         };
         check(r#"{"error":null,"choices":[]}"#);
         check(r#"{"choices":[{"delta":{"error":"x"}}]}"#);
-        check(r#"{"x":{"usage":null},"usage":{"prompt_tokens":1}}"#);
         check(r#"{"choices":[{"delta":{"content":"\"error\":{}"}}]}"#);
+    }
+
+    #[test]
+    fn a_usage_is_counted_behind_another_that_is_none() {
+        let stream = "data: {\"x\":{\"usage\":null},\"usage\":{\"prompt_tokens\":1}}\n\n";
+        assert_eq!(watch(Dialect::Openai, stream).1.usage.input, Some(1));
     }
 
     #[test]
