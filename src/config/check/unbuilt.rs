@@ -1,0 +1,58 @@
+//! The keys whose capability is not built yet.
+//!
+//! They are read and checked like all others, so that a configuration stays valid while the
+//! daemon grows, but whoever wrote one is told at start that it has no effect so far. Building a
+//! capability deletes its rows here.
+
+use crate::config::raw::Raw;
+
+/// Schema paths; a row covers everything below it.
+const NOT_BUILT: &[&str] = &[
+    "admin.socket",
+    "cache",
+    "coordinators.history_limit",
+    "coordinators.retry",
+    "coordinators.named.*.history_limit",
+    "coordinators.named.*.retry",
+    "database",
+    "models.*[].weight",
+    "providers.*.rate_limit",
+    "providers.*.enable_batching",
+    "providers.*.batch_size",
+    "providers.*.batch_timeout_ms",
+    "providers.*.breaker",
+];
+/// Without failover, the targets of a route after its first.
+const NOT_BUILT_AFTER_FIRST: &str = "models.*[]";
+/// The warning names this many keys and counts the rest.
+const NAMED_MAX: usize = 100;
+
+/// Adds the one warning that names every such key that was written.
+pub(super) fn warn(raw: &mut Raw<'_>) {
+    let names: Vec<&str> = raw
+        .written
+        .iter()
+        .filter(|written| {
+            written.leaf && NOT_BUILT.iter().any(|row| covers(row, &written.schema))
+                || written.schema == NOT_BUILT_AFTER_FIRST && !written.path.ends_with("[0]")
+        })
+        .map(|written| written.path.as_str())
+        .collect();
+    if names.is_empty() {
+        return;
+    }
+    let mut warning = format!(
+        "accepted but without effect so far: {}",
+        names[..names.len().min(NAMED_MAX)].join(", ")
+    );
+    if names.len() > NAMED_MAX {
+        warning.push_str(&format!(" and {} more", names.len() - NAMED_MAX));
+    }
+    raw.warnings.push(warning);
+}
+
+fn covers(row: &str, schema: &str) -> bool {
+    schema
+        .strip_prefix(row)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
