@@ -1,1 +1,604 @@
+//! Whole files: what is accepted, what each fault says and where, what is warned about.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use crate::config::checked::{CheckedConfig, KeyHeader, Kind};
+use crate::config::fault::Fault;
+use crate::config::presets::PRESETS;
+use crate::config::raw::Raw;
+use crate::config::{check_text, tree};
+
+const SHIPPED: &str = include_str!("../../../config/victor.yml");
+
+fn no_env(_: &str) -> Option<String> {
+    None
+}
+
+fn load(text: &str) -> CheckedConfig {
+    check_text("victor.yml", text, &no_env, false).unwrap_or_else(|faults| {
+        let faults: Vec<String> = faults.iter().map(Fault::to_string).collect();
+        panic!("{}\n{text}", faults.join("\n"))
+    })
+}
+
+fn faults(text: &str) -> Vec<String> {
+    match check_text("f", text, &no_env, false) {
+        Ok(_) => Vec::new(),
+        Err(faults) => faults.iter().map(Fault::to_string).collect(),
+    }
+}
+
+/// Checks that `text` has exactly the one fault that begins with `expected`.
+fn check(text: &str, expected: &str) {
+    let found = faults(text);
+    assert!(
+        found.len() == 1 && found[0].starts_with(expected),
+        "expected {expected}, found {found:#?} in\n{text}"
+    );
+}
+
+/// Checks that `text` is accepted with exactly one warning that holds `expected`, besides that of
+/// a configuration without providers.
+fn check_warning(text: &str, expected: &str) {
+    let config = load(text);
+    let found = config.warnings.iter();
+    let found: Vec<_> = found.filter(|w| !w.starts_with("no provider is")).collect();
+    assert!(
+        found.len() == 1 && found[0].contains(expected),
+        "expected {expected}, found {found:#?} in\n{text}"
+    );
+}
+
+/// The shipped file with every switched-off setting switched on.
+fn shipped_uncommented() -> String {
+    let lines = SHIPPED.lines().map(|line| {
+        let indent = line.len() - line.trim_start().len();
+        match line[indent..].strip_prefix('#') {
+            Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase()) => {
+                format!("{}{rest}\n", &line[..indent])
+            }
+            _ => format!("{line}\n"),
+        }
+    });
+    lines.collect()
+}
+
+#[test]
+fn the_shipped_file_holds_with_an_empty_environment() {
+    let config = load(SHIPPED);
+    assert_eq!(config.providers.len(), 2);
+    assert_eq!(config.warnings.len(), 2, "{:#?}", config.warnings);
+    for (warning, name) in config.warnings.iter().zip(["anthropic", "openai"]) {
+        assert!(warning.contains(&format!("calls to {name} will be refused")));
+    }
+}
+
+#[test]
+fn what_the_shipped_file_shows_as_defaults_are_the_defaults() {
+    let written = shipped_uncommented();
+    let mut shown = format!(
+        "{:#?}",
+        load(&written.replace("    ca_file", "    #ca_file"))
+    );
+    let mut config = load(SHIPPED);
+    // The examples, which the file marks as such.
+    let full = load(&written.replace("    ca_file", "    #ca_file"));
+    config.warnings.clone_from(&full.warnings);
+    for (name, provider) in &mut config.providers {
+        provider.rate_limit = full.providers[name].rate_limit;
+        provider.batching = full.providers[name].batching;
+        provider.proxy.clone_from(&full.providers[name].proxy);
+    }
+    shown.push('\n');
+    assert_eq!(format!("{config:#?}\n"), shown);
+}
+
+#[test]
+fn the_shipped_file_and_the_schema_name_the_same_keys() {
+    let text = shipped_uncommented();
+    let mut raw = Raw::new("victor.yml", &no_env);
+    super::check(&mut raw, tree::parse(&text), false);
+    // The path of `ca_file` is only an example.
+    let schema: BTreeSet<&str> = raw.written.iter().map(|w| w.schema.as_str()).collect();
+    let missing: Vec<_> = raw
+        .known
+        .iter()
+        .filter(|key| !schema.contains(key.as_str()))
+        .collect();
+    assert!(missing.is_empty(), "not in config/victor.yml: {missing:#?}");
+    let found = raw.into_faults();
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert_eq!(found[0].key, "providers.anthropic.ca_file");
+}
+
+#[test]
+fn every_spelling_of_the_runbook_is_accepted() {
+    let config = load(
+        r#"
+# config/victor.yml
+providers:
+  anthropic:
+    # Timeout
+    timeout: 60  # Increase from default 30
+    max_connections: 10
+    keepalive: true
+    rate_limit:
+      requests_per_second: 50
+      burst: 100
+    enable_batching: true
+    batch_size: 10
+    batch_timeout_ms: 100
+    breaker: {failures: 5, window: 30, open_for: 15}
+    models: [claude-sonnet-4-5]
+  openai: {base_url: "https://api.openai.com/v1", api_key: "${OPENAI_API_KEY:-}"}
+models:
+  gpt-4o-mini:
+    - {provider: openai, model: gpt-4o-mini}
+    - {provider: anthropic, model: claude-haiku-4-5, weight: 1}
+cache:       {enabled: true, max_size_mb: 512, default_ttl: 3600, warm_on_startup: true, warm_items: 1000,
+              eviction_policy: "lru", enable_coalescing: true, coalescing_window_ms: 100}
+coordinators:
+  max_concurrent: 10
+  queue_size: 100
+  timeout_seconds: 30
+  history_limit: 1000  # Reduce from 10000
+  retry:
+    max_attempts: 3
+    backoff_ms: 1000
+    exponential_backoff: true
+  named:
+    ChatCoordinator: {default_model: gpt-4o-mini}
+    Nightly:
+server: {listen: 127.0.0.1:8000, expose_metrics: true}
+ops: {listen: "[::1]:9090"}
+admin: {socket: /run/victor/admin.sock}
+metrics:
+  sample_rate: 0.1  # Sample 10% of executions
+logging:     {level: info, format: json, file: /var/log/victor/coordinators.log}
+python:
+  gc_threshold: (700, 10, 10)  # More aggressive GC
+"#,
+    );
+    assert_eq!(
+        config.providers["anthropic"].timeout,
+        Duration::from_secs(60)
+    );
+    assert_eq!(config.models["gpt-4o-mini"].len(), 2);
+    assert_eq!(config.coordinators.len(), 3);
+    assert_eq!(config.coordinators["Nightly"].history_limit, 1000);
+    let unbuilt = config.warnings.last().unwrap();
+    for key in [
+        "providers.anthropic.rate_limit.burst",
+        "providers.anthropic.breaker.window",
+        "models.gpt-4o-mini[1], models.gpt-4o-mini[1].weight",
+        "cache.max_size_mb",
+        "coordinators.retry.backoff_ms",
+        "coordinators.history_limit",
+        "admin.socket",
+    ] {
+        assert!(unbuilt.contains(key), "{key} in {unbuilt}");
+    }
+    assert!(!unbuilt.contains("gpt-4o-mini[0]"));
+    assert!(
+        config
+            .warnings
+            .iter()
+            .any(|w| w.contains("no such collector"))
+    );
+}
+
+#[test]
+fn nothing_written_gives_the_defaults() {
+    for text in [
+        "",
+        "\u{feff}# nothing\n",
+        "---\n",
+        "server:\ncache: {}\nproviders: ~\n",
+    ] {
+        let config = load(text);
+        assert_eq!(config.server.listen.to_string(), "127.0.0.1:8000");
+        assert_eq!(config.cache.max_size_bytes, 256 << 20);
+        assert_eq!(
+            config.database.path.to_str(),
+            Some("/var/lib/victor/victor.db")
+        );
+        assert!(config.providers.is_empty() && config.auth.keys.is_empty());
+        assert_eq!(config.coordinators.len(), 2);
+    }
+}
+
+#[test]
+fn a_demonstration_needs_nothing() {
+    let config = check_text("defaults", "", &no_env, true).unwrap();
+    assert_eq!(config.providers["simulator"].kind, Kind::Simulator);
+    assert_eq!(config.providers["simulator"].models, ["sim"]);
+    assert_eq!(config.state_dir.to_str(), Some(".victor"));
+    assert_eq!(config.admin.socket.to_str(), Some(".victor/admin.sock"));
+    assert_eq!(config.logging.file, None);
+    let chat = &config.coordinators["ChatCoordinator"];
+    assert_eq!(chat.default_model.as_deref(), Some("sim"));
+    assert!(
+        config.demo && config.warnings.is_empty(),
+        "{:?}",
+        config.warnings
+    );
+
+    let text = "providers: {mine: {kind: simulator}}\nstate_dir: /srv/v\nlogging: {file: /l}\n\
+                coordinators: {named: {ChatCoordinator: {default_model: sim+latency-200}}}\n";
+    let config = check_text("f", text, &no_env, true).unwrap();
+    assert_eq!(config.providers.len(), 1);
+    assert_eq!(config.state_dir.to_str(), Some("/srv/v"));
+    assert!(config.logging.file.is_some());
+}
+
+#[test]
+fn every_preset_works_by_its_name() {
+    let text: String = PRESETS
+        .iter()
+        .map(|preset| match preset.name {
+            "azure" => "  azure: {base_url: 'https://r.openai.azure.com/openai/v1'}\n".to_owned(),
+            name => format!("  {name}:\n"),
+        })
+        .collect();
+    let env = |name: &str| (name == "GROQ_API_KEY").then(|| "gsk".to_owned());
+    let config = check_text("f", &format!("providers:\n{text}"), &env, false).unwrap();
+    assert_eq!(config.providers.len(), PRESETS.len());
+    assert_eq!(config.providers["azure"].key_header, KeyHeader::ApiKey);
+    assert_eq!(config.providers["anthropic"].key_header, KeyHeader::XApiKey);
+    let groq = config.providers["groq"].api_key.as_ref();
+    assert_eq!(groq.map(|key| key.expose()), Some("gsk"));
+    // Every vendor but groq, whose key is there, and those that need none.
+    assert_eq!(config.warnings.len(), PRESETS.len() - 4);
+}
+
+/// Twenty-eight different faults; each line that has one ends in a comment with its column, if
+/// that is not where its key or item begins.
+const FAULTY: &str = "\
+serverr: {}
+server:
+  listen: 0.0.0.0:8000
+  header_timeout: 30s
+  body_timeout: -1
+  idle_timeout: soon
+  max_body_mb: 99999999999999999999
+  max_connections: 2.5
+  max_connections: 10
+  drain_timeout: \"30\"
+ops: {listen: 127.0.0.1:70000, allow_remote: yes}
+auth:
+  keys: []
+providers:
+  anthropic:
+    timeuot: 60
+    timeout: 0
+    rate_limit: {requests_per_second: 50, burst: 0}
+    api_key: ${NO_SUCH_VARIABLE}
+  mystery:
+    base_url: https://example.com/v1
+  openai:
+    kind: openia
+  local:
+    kind: openai
+    base_url: https://user:hunter2@example.com/v1
+    max_connections: [10]
+models:
+  gpt-4o-mini:
+    - {provider: nobody, model: x}
+    - {provider: openai, model: ' ', weight: 0}
+  empty: []
+cache:
+  eviction_policy: mru
+coordinators:
+  max_concurrent: 0
+  named:
+    ChatCoordinator: {default_model: gpt-9}
+    bad name: {}
+metrics: {sample_rate: 1.5}
+logging: {level: loud, format: xml}
+python: {gc_threshold: often}
+";
+
+#[test]
+fn every_fault_is_named_in_one_run_at_its_line_and_column() {
+    let expected = [
+        (1, 1, "serverr", "did you mean `server`?"),
+        (3, 3, "server.listen", "auth.keys"),
+        (4, 3, "server.header_timeout", "carries a unit"),
+        (5, 3, "server.body_timeout", "out of range"),
+        (6, 3, "server.idle_timeout", "not a number"),
+        (7, 3, "server.max_body_mb", "out of range"),
+        (8, 3, "server.max_connections", "not a whole number"),
+        (9, 3, "server.max_connections", "the first time in line 8"),
+        (
+            10,
+            3,
+            "server.drain_timeout",
+            "did you mean 30 without quotes?",
+        ),
+        (11, 7, "ops.listen", "above 65535"),
+        (11, 32, "ops.allow_remote", "did you mean true?"),
+        (
+            16,
+            5,
+            "providers.anthropic.timeuot",
+            "did you mean `timeout`?",
+        ),
+        (17, 5, "providers.anthropic.timeout", "out of range"),
+        (
+            18,
+            43,
+            "providers.anthropic.rate_limit.burst",
+            "out of range",
+        ),
+        (
+            19,
+            5,
+            "providers.anthropic.api_key",
+            "NO_SUCH_VARIABLE is not set",
+        ),
+        (20, 3, "providers.mystery", "no `kind`"),
+        (23, 5, "providers.openai.kind", "did you mean openai?"),
+        (26, 5, "providers.local.base_url", "credentials"),
+        (27, 5, "providers.local.max_connections", "holds a list"),
+        (
+            30,
+            8,
+            "models.gpt-4o-mini[0].provider",
+            "no provider `nobody`",
+        ),
+        (31, 26, "models.gpt-4o-mini[1].model", "blank"),
+        (31, 38, "models.gpt-4o-mini[1].weight", "out of range"),
+        (32, 3, "models.empty", "no target"),
+        (34, 3, "cache.eviction_policy", "did you mean lru?"),
+        (36, 3, "coordinators.max_concurrent", "out of range"),
+        (
+            38,
+            23,
+            "coordinators.named.ChatCoordinator.default_model",
+            "no provider serves",
+        ),
+        (39, 5, "coordinators.named.bad name", "no header"),
+        (40, 11, "metrics.sample_rate", "out of range"),
+        (41, 11, "logging.level", "not known"),
+        (41, 24, "logging.format", "not known"),
+        (42, 10, "python.gc_threshold", "triple"),
+    ];
+    let found = check_text("config/victor.yml", FAULTY, &no_env, false).unwrap_err();
+    let all: Vec<String> = found.iter().map(Fault::to_string).collect();
+    assert_eq!(found.len(), expected.len(), "{}", all.join("\n"));
+    for (fault, (line, column, key, part)) in all.iter().zip(expected) {
+        let start = format!("config/victor.yml:{line}:{column}: {key}: ");
+        assert!(
+            fault.starts_with(&start) && fault.contains(part) && fault.contains(", expected "),
+            "expected {start}…{part}, found {fault}"
+        );
+        assert!(!fault.contains("hunter2"));
+    }
+}
+
+#[test]
+fn a_listener_that_others_reach_needs_keys_or_a_word() {
+    let key = "0123456789abcdef-x";
+    check(
+        "server: {listen: '0.0.0.0:8000'}",
+        "f:1:10: server.listen: ",
+    );
+    check(
+        "server: {listen: '[::]:8000'}\nauth: {keys: []}",
+        "f:1:10: server.listen: ",
+    );
+    load(&format!(
+        "server: {{listen: '0.0.0.0:8000'}}\nauth: {{keys: [{key}]}}"
+    ));
+    check("ops: {listen: '10.0.0.1:9090'}", "f:1:7: ops.listen: ");
+    load("ops: {listen: '10.0.0.1:9090', allow_remote: true}");
+    check("ops: {listen: '127.0.0.1:8000'}", "f:1:7: ops.listen: ");
+    check(
+        "server: {listen: 'localhost:9090'}",
+        "f:1:10: server.listen: ",
+    );
+    load("server: {listen: '127.0.0.1:0'}\nops: {listen: '127.0.0.1:0'}");
+    check(
+        "server: {listen: 8000}",
+        "f:1:10: server.listen: `8000` is not an address",
+    );
+    check(
+        "server: {listen: ':8000'}",
+        "f:1:10: server.listen: `:8000` has no address",
+    );
+}
+
+#[test]
+fn weak_keys_are_refused_and_never_shown() {
+    for (keys, part) in [
+        ("[hunter2]", "too short"),
+        ("['']", "empty"),
+        ("[~]", "empty"),
+        ("['aaaaaaaaaaaaaaaaaaaaaaaa']", "repeats"),
+        ("['hunter2 hunter2 hunter2']", "white space"),
+        (
+            "[hunter2-0123456789, hunter2-0123456789]",
+            "same key as item 1",
+        ),
+        ("[[hunter2-0123456789]]", "holds a list"),
+        ("hunter2-0123456789", "holds a single value"),
+        ("['${hunter2-0123456789}']", "does not hold the name"),
+        ("['file:/no/such/file']", "cannot be read"),
+        ("['credential:none']", "CREDENTIALS_DIRECTORY"),
+    ] {
+        let found = faults(&format!("auth: {{keys: {keys}}}"));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains(part), "{found:?}");
+        assert!(!found[0].contains("hunter2"), "{found:?}");
+    }
+}
+
+#[test]
+fn single_faults_say_what_is_wrong() {
+    check(
+        "providers: {antropic: {}}",
+        "f:1:13: providers.antropic: has no `kind`",
+    );
+    check(
+        "providers: {x: {kind: openai}}",
+        "f:1:13: providers.x: has no `base_url`",
+    );
+    check(
+        "providers: {azure: {}}",
+        "f:1:13: providers.azure: has no `base_url`",
+    );
+    check(
+        "providers: {'a/b': {kind: simulator}}",
+        "f:1:13: providers.a/b: ",
+    );
+    check(
+        "providers: {simulator: {base_url: 'http://x/'}}",
+        "f:1:25: ",
+    );
+    check(
+        "providers: {simulator: {kind: openai, base_url: 'http://x/y'}}",
+        "f:1:13: ",
+    );
+    check(
+        "providers: {openai: {proxy: 'socks5://u:p@h:1'}}",
+        "f:1:22: ",
+    );
+    check("providers: {openai: {ca_file: /no/such/file}}", "f:1:22: ");
+    check("providers: {openai: {rate_limit: {burst: 1}}}", "f:1:22: ");
+    check(
+        "providers: {openai: {models: ['']}}",
+        "f:1:31: providers.openai.models[0]: ",
+    );
+    check(
+        "providers: {openai: {models: [a, a]}}",
+        "f:1:34: providers.openai.models[1]: ",
+    );
+    check(
+        "models: {'': [{provider: x, model: y}]}\nproviders: {x",
+        "f:2:",
+    );
+    check(
+        "models: {m: [{model: y}]}",
+        "f:1:15: models.m[0]: has no `provider`",
+    );
+    check("cache: &a {}\n", "f:1:");
+    check(
+        "cache: {default_ttl: .nan}",
+        "f:1:9: cache.default_ttl: `.nan` is not a number",
+    );
+    check("<<: {a: 1}", "f:1:1: <<: merge keys");
+    check("- a", "f:1:1: holds a list");
+    check("state_dir: ''", "f:1:1: state_dir: is blank");
+    check("a: 1\n---\nb: 1\n", "f:");
+    let long = "x".repeat(80);
+    check(
+        &format!("coordinators: {{named: {{{long}: {{}}}}}}"),
+        "f:1:24: ",
+    );
+    let admin = format!("admin: {{socket: /{long}{long}}}");
+    check(&admin, "f:1:9: admin.socket: is longer");
+}
+
+#[test]
+fn warnings_are_given_for_what_holds_but_surprises() {
+    check_warning(
+        "providers: {x: {kind: openai, base_url: 'http://h'}}",
+        "has no path",
+    );
+    let text = "providers: {x: {kind: anthropic, base_url: 'http://h/v1'}}";
+    check_warning(text, "/v1/v1/messages");
+    let text = "providers: {ollama: {timeout: 60}}\ncoordinators: {timeout_seconds: 60}";
+    check_warning(
+        text,
+        "providers.ollama.timeout (60 s) is not below timeout_seconds of Chat",
+    );
+    check_warning("python: {gc_threshold: [700, 10, 10]}", "no such collector");
+    check_warning("cache: {}", "without effect so far: cache");
+    check_warning(
+        "cache: {enabled: true}",
+        "without effect so far: cache.enabled",
+    );
+}
+
+#[test]
+fn the_environment_fills_in_any_value() {
+    let env = |name: &str| match name {
+        "SECONDS" => Some("7".to_owned()),
+        "HOST" => Some("example.com".to_owned()),
+        "BAD" => Some("not-to-be-shown".to_owned()),
+        _ => None,
+    };
+    let text = "providers: {openai: {base_url: 'https://${HOST}/v1', timeout: \"${SECONDS}\"}}";
+    let config = check_text("f", text, &env, false).unwrap();
+    let openai = &config.providers["openai"];
+    assert_eq!(openai.base_url, "https://example.com/v1");
+    assert_eq!(openai.timeout, Duration::from_secs(7));
+    let text = "server:\n  idle_timeout: ${BAD}\n";
+    let found = check_text("f", text, &env, false).unwrap_err();
+    assert_eq!((found.len(), found[0].line, found[0].column), (1, 2, 3));
+    assert!(found[0].message.contains("`${BAD}`"), "{}", found[0]);
+    assert!(!found[0].to_string().contains("not-to-be-shown"));
+}
+
+#[test]
+fn a_syntax_error_does_not_hide_the_other_faults() {
+    let text = "server:\n  listen: 'unclosed\nproviders:\n  openai:\n    timeout: 0\ncache: {\n\
+                models:\n  m:\n    - {provider: openia, model: x}\n";
+    let found = faults(text);
+    assert_eq!(found.len(), 4, "{found:#?}");
+    for (line, fault) in [2, 5, 6, 9].iter().zip(&found) {
+        let near = [*line, line + 1].map(|line| format!("f:{line}:"));
+        assert!(
+            near.iter().any(|start| fault.starts_with(start)),
+            "{found:#?}"
+        );
+    }
+    // With the providers unreadable, nobody can say that a route leads nowhere.
+    let found = faults("providers: {\nmodels:\n  m:\n    - {provider: x, model: y}\n");
+    assert_eq!(found.len(), 1, "{found:#?}");
+}
+
+#[test]
+fn size_and_number_of_faults_are_bounded() {
+    let found = faults(&"#".repeat(tree::TEXT_BYTES_MAX + 1));
+    assert_eq!(found.len(), 1);
+    let many: String = (0..5000).map(|index| format!("key{index}: 1\n")).collect();
+    let found = faults(&many);
+    assert_eq!(found.len(), 1000);
+    assert!(found[999].contains("4000 faults more"), "{}", found[999]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_is_accepted_or_refused_but_never_panics(text in any::<String>()) {
+        let _ = check_text("f", &text, &no_env, false);
+    }
+
+    #[test]
+    fn any_mixture_of_yaml_is_accepted_or_refused(
+        parts in proptest::collection::vec(proptest::sample::select(vec![
+            "server", "providers", "openai", "models", "listen", ": ", ":\n", "\n  ", "\n    ",
+            "- ", "{", "}", "[", "]", ", ", "'", "\"", "${", "}", "&a ", "*a", "!!str ", "|\n",
+            "? ", "---\n", "...\n", "#", "\t", "é", "0", "-1", ".nan", "~", "%TAG", "\\", "\r",
+        ]), 0..60)
+    ) {
+        let text = parts.concat();
+        let _ = check_text("f", &text, &no_env, true);
+    }
+
+    #[test]
+    fn a_damaged_file_is_accepted_or_refused(
+        at in 0..SHIPPED.len(), length in 0usize..40, with in "[ -~\n]{0,8}"
+    ) {
+        let mut bytes = shipped_uncommented().into_bytes();
+        let end = (at + length).min(bytes.len());
+        bytes.splice(at.min(end)..end, with.bytes());
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let _ = check_text("f", &text, &no_env, false);
+    }
+}
