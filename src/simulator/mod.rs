@@ -1,1 +1,27 @@
-//! In the making.
+//! The scripted provider: both dialects, every fault, no network.
+//!
+//! It answers deterministically and at the pace asked for, so that operators can rehearse outages
+//! and tests and benchmarks have a provider that does as it is told. It serves `victor simulate`
+//! and, in process, `kind: simulator`. Nothing here must ever depend on chance or on what a model
+//! would say.
+//!
+//! Start at [`script::plan`], the pure core: a request in, a script out. `behaviour` reads the
+//! names that choose what goes wrong, `reply` routes and fills in, `steps` makes the bytes piece
+//! by piece.
+
+mod anthropic;
+pub mod behaviour;
+mod body;
+mod chat;
+mod clock;
+mod fault;
+mod openai;
+mod reply;
+pub mod script;
+pub mod state;
+pub mod steps;
+mod text;
+mod tool;
+
+#[cfg(test)]
+mod tests;
