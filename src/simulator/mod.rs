@@ -15,13 +15,21 @@ mod body;
 mod chat;
 mod clock;
 mod fault;
+mod in_process;
+mod journal;
 mod openai;
 mod reply;
 pub mod script;
+mod server;
 pub mod state;
 pub mod steps;
 mod text;
+mod timer;
 mod tool;
 
 #[cfg(test)]
 mod tests;
+
+pub use in_process::{Answer, InProcess};
+pub use script::SimRequest;
+pub use server::{Server, serve};

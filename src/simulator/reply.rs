@@ -33,6 +33,9 @@ const VECTOR_VALUES_MAX: usize = 4 << 20;
 /// The context window that `context-length` pretends to.
 const CONTEXT_TOKENS: u32 = 8192;
 
+/// What answers a route.
+type Route = fn(&mut Plan<'_>) -> Result<Body, Stop>;
+
 /// The body that answers the request.
 pub(super) fn body(plan: &mut Plan<'_>) -> Result<Body, Stop> {
     if plan.request.api_key == Some(BAD_KEY) {
@@ -43,7 +46,7 @@ pub(super) fn body(plan: &mut Plan<'_>) -> Result<Body, Stop> {
         return Err(Fault::new(401, message).code("invalid_api_key").into());
     }
     let path = plan.request.path;
-    let (allowed, answer): (_, fn(&mut Plan<'_>) -> Result<Body, Stop>) = match path {
+    let (allowed, answer): (_, Route) = match path {
         "/v1/chat/completions" | "/v1/messages" => ("POST", chat),
         "/v1/messages/count_tokens" => ("POST", count_tokens),
         "/v1/embeddings" => ("POST", embeddings),

@@ -169,6 +169,11 @@ impl Steps {
         self.tokens
     }
 
+    /// Whether nothing is waited for between the steps.
+    pub fn is_unpaced(&self) -> bool {
+        self.departures.gap.is_zero() && self.departures.first_token.is_zero()
+    }
+
     /// About how many bytes are still to be made without a wait in between: what decides whether
     /// a thread that must not work long may do it.
     pub fn work_bytes(&self) -> usize {
