@@ -1,0 +1,14 @@
+//! The harness of the black-box tests: the real binary, the real simulator, a client that sees
+//! every byte, and waiting on conditions with a deadline.
+//!
+//! Nothing here may reach into the program: tests know its files, its ports and its exit code,
+//! as an operator does. Start reading at [`daemon`].
+
+pub mod config;
+pub mod daemon;
+pub mod http;
+pub mod machine;
+pub mod process;
+pub mod simulator;
+pub mod sse;
+pub mod wait;
