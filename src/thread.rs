@@ -559,7 +559,7 @@ fn read_call(slot: &Slot) -> (String, &'static str) {
         let len = slot.request_len.load(Ordering::Relaxed) as usize;
         let provider = name_of(slot.provider.load(Ordering::Relaxed));
         call = (load_text(&slot.request, len), provider);
-        if before % 2 == 0 && slot.version.load(Ordering::Acquire) == before {
+        if before.is_multiple_of(2) && slot.version.load(Ordering::Acquire) == before {
             break;
         }
     }

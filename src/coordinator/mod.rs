@@ -1,2 +1,149 @@
-//! In the making.
+//! Coordinators: named bulkheads that run calls.
+//!
+//! A coordinator has its own workers, queue, deadline and statistics, so a slow one can use up
+//! only its own. [`Coordinator::submit`] is where a call comes in from a front thread; from there
+//! read `call.rs` (what waits), `pool.rs` (how it waits) and `stages.rs` (what a worker does
+//! with it). Nothing here knows HTTP framing or opens a socket.
+
+pub mod call;
+pub mod chat;
+pub mod embedding;
+mod ledger;
 pub mod pool;
+pub mod registry;
+mod relay;
+mod stages;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use self::call::Call;
+use self::pool::{Full, Pool, PoolOptions};
+use crate::config::checked;
+use crate::metrics::{CoordinatorMetrics, Metrics, RejectReason};
+use crate::thread;
+use crate::wire::errors::{ApiError, Kind};
+
+pub use self::registry::Registry;
+
+/// A call that a worker has may answer this much after its deadline; then the front thread
+/// cancels what it waits for. Calls that still wait get their 504 then.
+const DEADLINE_GRACE: Duration = Duration::from_millis(100);
+/// A thread's name has 15 bytes: this many for the coordinator, the others for a number.
+const PREFIX_BYTES_MAX: usize = 10;
+
+/// A named bulkhead.
+pub struct Coordinator {
+    name: &'static str,
+    config: checked::Coordinator,
+    metrics: Arc<CoordinatorMetrics>,
+    process: Arc<Metrics>,
+    pool: Pool<Call>,
+}
+
+impl Coordinator {
+    /// Starts a coordinator and its first workers.
+    ///
+    /// # Errors
+    /// The threads cannot be had.
+    pub fn start(
+        config: checked::Coordinator,
+        process: &Arc<Metrics>,
+    ) -> std::io::Result<Arc<Self>> {
+        let name = thread::intern(&config.name);
+        let options = PoolOptions {
+            prefix: prefix(name),
+            group: name,
+            max_concurrent: config.max_concurrent.get(),
+            queue_size: config.queue_size,
+        };
+        let metrics = process.coordinator(name);
+        let pool = Pool::start(options, |call: Box<Call>| stages::run(*call))?;
+        let process = Arc::clone(process);
+        Ok(Arc::new(Self { name, config, metrics, process, pool }))
+    }
+
+    /// The name, as in the configuration.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What was configured.
+    pub const fn config(&self) -> &checked::Coordinator {
+        &self.config
+    }
+
+    /// Its counters.
+    pub fn metrics(&self) -> &CoordinatorMetrics {
+        &self.metrics
+    }
+
+    /// Its pool, for what the pool knows of itself.
+    pub const fn pool(&self) -> &Pool<Call> {
+        &self.pool
+    }
+
+    /// Queues a call for a worker, or answers it at once with 503 and `retry-after`.
+    pub fn submit(self: &Arc<Self>, call: Call) {
+        let expires = call.deadline + DEADLINE_GRACE;
+        let submitted = self.pool.submit(Box::new(call), |ticket, call| {
+            let queued = Arc::clone(ticket);
+            call.responder.cancel().attach(Arc::clone(ticket) as _);
+            let cancel = Arc::clone(call.responder.cancel());
+            call.responder.set_deadline(
+                expires,
+                Box::new(move || match queued.withdraw() {
+                    Some(call) => call.expire(),
+                    None => {
+                        cancel.cancel(crate::cancel::Reason::Deadline);
+                    }
+                }),
+            );
+        });
+        if let Err(Full(call)) = submitted {
+            self.metrics.rejected(RejectReason::QueueFull);
+            let error = ApiError::new(
+                Kind::Overloaded,
+                format!(
+                    "{} has {} calls running and {} waiting, as many as it may; try again later",
+                    self.name, self.config.max_concurrent, self.config.queue_size
+                ),
+            )
+            .code("queue_full");
+            call.reject(&error, self.pool.retry_after());
+        }
+    }
+
+    /// Waits until no call is inside, at most until `deadline`. Returns whether none is.
+    pub fn wait_empty(&self, deadline: Instant) -> bool {
+        self.pool.wait_empty(deadline)
+    }
+
+    /// Ends the workers once their calls are done.
+    pub fn stop(&self) {
+        self.pool.stop();
+    }
+}
+
+/// The start of the workers' names: `ChatCoordinator` has `chat-0`.
+fn prefix(name: &str) -> String {
+    let short = name.strip_suffix("Coordinator").filter(|short| !short.is_empty());
+    let short = short.unwrap_or(name).to_ascii_lowercase();
+    short.chars().take(PREFIX_BYTES_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_names_are_short() {
+        for (name, expected) in [
+            ("ChatCoordinator", "chat"),
+            ("Coordinator", "coordinato"),
+            ("nightly-summaries", "nightly-su"),
+        ] {
+            assert_eq!(prefix(name), expected);
+        }
+    }
+}

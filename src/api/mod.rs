@@ -1,0 +1,282 @@
+//! The routes of the API plane.
+//!
+//! Everything here runs on a front thread and is short: find the route, check the key, look into
+//! the body if it is small, and either answer or hand the call to its coordinator. Health is
+//! answered before anything else and never waits behind calls. Start at [`Api::handle`].
+
+mod auth;
+mod models;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::CheckedConfig;
+use crate::coordinator::call::{Call, Decoded, error_response, push_request_id};
+use crate::coordinator::{Coordinator, Registry};
+use crate::front::{Handler, Request, Responder, Response};
+use crate::health::Health;
+use crate::log::{self, CallRecord};
+use crate::metrics::{HttpRoute, Metrics, RejectReason};
+use crate::provider::route::Routes;
+use crate::wire::errors::{ApiError, Kind, error_body};
+use crate::wire::{Dialect, Endpoint};
+
+use self::auth::Keys;
+
+/// Bodies above this are looked into by a worker, so that one long prompt does not hold up the
+/// small calls beside it.
+const FRONT_BODY_BYTES_MAX: usize = 256 << 10;
+/// What a caller is told to wait while the daemon drains: its successor is up by then.
+const DRAIN_RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// The API plane.
+pub struct Api {
+    keys: Keys,
+    expose_metrics: bool,
+    routes: Arc<Routes>,
+    coordinators: Arc<Registry>,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+}
+
+/// An error that is answered on the front thread.
+struct Refused {
+    route: HttpRoute,
+    dialect: Dialect,
+    error: ApiError,
+    retry_after: Option<Duration>,
+    allow: Option<&'static str>,
+}
+
+impl Refused {
+    const fn new(route: HttpRoute, dialect: Dialect, error: ApiError) -> Self {
+        Self { route, dialect, error, retry_after: None, allow: None }
+    }
+}
+
+impl Api {
+    /// The plane over what serves it.
+    pub fn new(
+        config: &CheckedConfig,
+        routes: Arc<Routes>,
+        coordinators: Arc<Registry>,
+        health: Arc<Health>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            keys: Keys::new(&config.auth),
+            expose_metrics: config.server.expose_metrics,
+            routes,
+            coordinators,
+            health,
+            metrics,
+        }
+    }
+
+    /// The answer to a request that reads something: health, metrics, models.
+    fn read(&self, request: &Request) -> Result<(HttpRoute, Response), Refused> {
+        let path = request.path();
+        if let Some((status, body)) = self.health.answer(path) {
+            let response = Response::json(status, body).header("cache-control", "no-store");
+            return Ok((HttpRoute::Health, response));
+        }
+        let dialect = dialect_of(request);
+        if path == "/metrics" && self.expose_metrics {
+            self.admit(request, HttpRoute::Metrics, dialect)?;
+            let text = self.metrics.render().into_bytes();
+            let kind = "text/plain; version=0.0.4; charset=utf-8";
+            let response = Response::new(200).header("content-type", kind).body(text);
+            return Ok((HttpRoute::Metrics, response));
+        }
+        if let Some(rest) = path.strip_prefix("/v1/models") {
+            self.admit(request, HttpRoute::Models, dialect)?;
+            return models::answer(rest, dialect, &self.routes)
+                .map(|response| (HttpRoute::Models, response))
+                .map_err(|error| Refused::new(HttpRoute::Models, dialect, error));
+        }
+        Err(not_found(request))
+    }
+
+    /// Checks the caller's key.
+    fn admit(&self, request: &Request, route: HttpRoute, dialect: Dialect) -> Result<(), Refused> {
+        self.keys.admit(request).map_err(|error| Refused::new(route, dialect, error))
+    }
+
+    /// Finds the coordinator of a call and what its body says.
+    fn prepare(
+        &self,
+        endpoint: Endpoint,
+        request: &Request,
+    ) -> Result<(Arc<Coordinator>, Option<Decoded>), Refused> {
+        let (route, dialect) = (route_of(endpoint), endpoint.dialect());
+        let refused = |error| Refused::new(route, dialect, error);
+        self.admit(request, route, dialect)?;
+        if self.health.is_draining() {
+            let message = "victor is shutting down; send the call again, to its successor";
+            let error = ApiError::new(Kind::Overloaded, message).code("draining");
+            let coordinator = self.coordinators.default_for(endpoint);
+            coordinator.metrics().rejected(RejectReason::Draining);
+            return Err(Refused { retry_after: Some(DRAIN_RETRY_AFTER), ..refused(error) });
+        }
+        if let Some(coding) = request.header("content-encoding")
+            && !coding.trim().eq_ignore_ascii_case("identity")
+        {
+            let message = "the request body is encoded; send it without content-encoding";
+            return Err(refused(ApiError::new(Kind::InvalidRequest, message).status(415)));
+        }
+        let named = match request.header("x-victor-coordinator") {
+            Some(name) => Some(self.named(name).map_err(refused)?),
+            None => None,
+        };
+        let decoded = if request.body.len() <= FRONT_BODY_BYTES_MAX {
+            Some(Decoded::of(&request.body, &self.routes).map_err(refused)?)
+        } else {
+            None
+        };
+        let by_model = decoded.as_ref().and_then(|it| self.coordinators.get(&it.scanned.model));
+        let coordinator =
+            named.or(by_model).unwrap_or_else(|| self.coordinators.default_for(endpoint));
+        Ok((Arc::clone(coordinator), decoded))
+    }
+
+    fn named(&self, name: &str) -> Result<&Arc<Coordinator>, ApiError> {
+        self.coordinators.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.coordinators.iter().map(|it| it.name()).collect();
+            let message = format!(
+                "x-victor-coordinator names a coordinator that does not exist; there are {}",
+                known.join(", ")
+            );
+            ApiError::new(Kind::InvalidRequest, message).code("coordinator_not_found")
+        })
+    }
+
+    /// Hands a call to its coordinator.
+    fn run(&self, endpoint: Endpoint, request: Request, responder: Responder) {
+        match self.prepare(endpoint, &request) {
+            Ok((coordinator, decoded)) => {
+                let call = Call {
+                    endpoint,
+                    request_id: request_id(&request),
+                    deadline: request.received + coordinator.config().timeout,
+                    decoded,
+                    routes: Arc::clone(&self.routes),
+                    coordinator: Arc::clone(&coordinator),
+                    responder,
+                    request,
+                };
+                coordinator.submit(call);
+            }
+            Err(refused) => self.refuse_call(refused, &request, responder),
+        }
+    }
+
+    /// Answers with an error, counts it and says so in the log.
+    fn refuse_call(&self, refused: Refused, request: &Request, responder: Responder) {
+        let Refused { route, dialect, error, retry_after, allow } = refused;
+        let id = request_id(request);
+        let mut response = error_response(dialect, &error, &id, retry_after);
+        if let Some(allow) = allow {
+            response.push_header("allow", allow.as_bytes());
+        }
+        if error.status == 401 {
+            response.push_header("www-authenticate", b"Bearer");
+        }
+        self.metrics.http_request(route, error.status);
+        responder.respond(response);
+        log::call_line(&CallRecord {
+            request_id: &id,
+            peer: Some(request.peer),
+            route: route.as_str(),
+            status: error.status,
+            duration: request.received.elapsed(),
+            error_type: error.code.unwrap_or(error.kind.label()),
+            message: &error.message,
+            ..CallRecord::default()
+        });
+    }
+}
+
+impl Handler for Api {
+    fn handle(&self, request: Request, responder: Responder) {
+        if let Some(endpoint) = Endpoint::from_path(request.path()) {
+            if request.method() == "POST" {
+                self.run(endpoint, request, responder);
+            } else {
+                let refused = wrong_method(route_of(endpoint), endpoint.dialect(), "POST");
+                self.refuse_call(refused, &request, responder);
+            }
+            return;
+        }
+        let answer = match self.read(&request) {
+            Ok((route, _)) if !matches!(request.method(), "GET" | "HEAD") => {
+                Err(wrong_method(route, dialect_of(&request), "GET, HEAD"))
+            }
+            answer => answer,
+        };
+        match answer {
+            Ok((route, mut response)) => {
+                push_request_id(&mut response, dialect_of(&request), &request_id(&request));
+                self.metrics.http_request(route, response.status);
+                responder.respond(response);
+            }
+            Err(refused) => self.refuse_call(refused, &request, responder),
+        }
+    }
+
+    fn refuse(&self, path: Option<&str>, status: u16, message: &str) -> Response {
+        let kind = match status {
+            408 => Kind::Timeout,
+            413 => Kind::TooLarge,
+            500.. => Kind::Overloaded,
+            _ => Kind::InvalidRequest,
+        };
+        self.metrics.http_request(HttpRoute::Refused, status);
+        let endpoint = path.and_then(Endpoint::from_path);
+        let dialect = endpoint.map_or(Dialect::Openai, Endpoint::dialect);
+        let error = ApiError::new(kind, message).status(status);
+        let id = new_request_id();
+        let mut response = Response::json(status, error_body(dialect, &error, &id));
+        push_request_id(&mut response, dialect, &id);
+        response
+    }
+}
+
+fn wrong_method(route: HttpRoute, dialect: Dialect, allow: &'static str) -> Refused {
+    let message = format!("this route takes {allow} only");
+    let error = ApiError::new(Kind::InvalidRequest, message).status(405);
+    Refused { allow: Some(allow), ..Refused::new(route, dialect, error) }
+}
+
+fn not_found(request: &Request) -> Refused {
+    let message = "there is no such route; see GET /v1/models, POST /v1/chat/completions, \
+                   /v1/messages, /v1/messages/count_tokens, /v1/embeddings and GET /health";
+    Refused::new(HttpRoute::Other, dialect_of(request), ApiError::new(Kind::NotFound, message))
+}
+
+/// The dialect of a caller whose route does not say it: Anthropic's SDKs send their version.
+fn dialect_of(request: &Request) -> Dialect {
+    match request.header("anthropic-version") {
+        Some(_) => Dialect::Anthropic,
+        None => Dialect::Openai,
+    }
+}
+
+const fn route_of(endpoint: Endpoint) -> HttpRoute {
+    HttpRoute::of(endpoint)
+}
+
+/// The caller's own request id if it is sane (a token of at most 64 characters), else a new one.
+fn request_id(request: &Request) -> String {
+    let sane = |id: &&str| {
+        (1..=crate::thread::REQUEST_ID_BYTES_MAX).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(&byte))
+    };
+    match request.header("x-request-id").filter(sane) {
+        Some(id) => id.to_owned(),
+        None => new_request_id(),
+    }
+}
+
+fn new_request_id() -> String {
+    format!("req_{:016x}{:08x}", fastrand::u64(..), fastrand::u32(..))
+}

@@ -1,0 +1,116 @@
+//! One call on its way through a coordinator: what was asked, who is to be answered, and when
+//! it is too late.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Coordinator;
+use super::ledger::Ledger;
+use super::pool::Ticket;
+use crate::cancel::Abort;
+use crate::front::{Request, Responder, Response};
+use crate::provider::route::{Route, Routes};
+use crate::wire::errors::{ApiError, Kind, error_body};
+use crate::wire::request::Scanned;
+use crate::wire::{Dialect, Endpoint};
+
+/// A call that was authenticated and given to a coordinator.
+pub struct Call {
+    pub endpoint: Endpoint,
+    pub request: Request,
+    /// The caller's own, or ours.
+    pub request_id: String,
+    /// What was found in the body; `None` if it is too big to be looked at on a front thread.
+    pub decoded: Option<Decoded>,
+    pub routes: Arc<Routes>,
+    pub coordinator: Arc<Coordinator>,
+    pub responder: Responder,
+    /// When the whole answer of a plain call, or the first event of a stream, is due.
+    pub deadline: Instant,
+}
+
+/// What a body says and where it is to go.
+pub struct Decoded {
+    pub scanned: Scanned,
+    pub route: Arc<Route>,
+}
+
+impl Decoded {
+    /// Looks into a body.
+    ///
+    /// # Errors
+    /// It is not a request, or names a model that nothing here serves.
+    pub fn of(body: &[u8], routes: &Routes) -> Result<Self, ApiError> {
+        let scanned = crate::wire::request::scan(body)?;
+        match routes.resolve(&scanned.model) {
+            Some(route) => Ok(Self { scanned, route }),
+            None => {
+                let ids = routes.ids();
+                let near = crate::wire::near::near_matches(
+                    &scanned.model,
+                    ids.iter().map(String::as_str),
+                );
+                Err(ApiError::model_not_found(&scanned.model, &near))
+            }
+        }
+    }
+}
+
+impl Call {
+    /// The deadline passed while the call waited for a worker.
+    pub fn expire(self: Box<Self>) {
+        let error = ApiError::new(
+            Kind::Timeout,
+            format!(
+                "no worker of {} was free within {} s; the call was not sent to a provider",
+                self.coordinator.name(),
+                self.coordinator.config().timeout.as_secs_f64()
+            ),
+        )
+        .code("deadline_in_queue");
+        let ledger = Ledger::of(&self);
+        ledger.refuse(&error, self.responder, None);
+    }
+
+    /// The client left while the call waited for a worker.
+    fn abandon(self: Box<Self>) {
+        Ledger::of(&self).client_left();
+    }
+
+    /// The coordinator does not take the call.
+    pub fn reject(self: Box<Self>, error: &ApiError, retry_after: Duration) {
+        Ledger::rejected(&self).refuse(error, self.responder, Some(retry_after));
+    }
+}
+
+/// Ends the wait of a call whose client left.
+impl Abort for Ticket<Call> {
+    fn abort(&self) {
+        if let Some(call) = self.withdraw() {
+            call.abandon();
+        }
+    }
+}
+
+/// An error in the shape of `dialect`, with the headers that every answer has.
+pub fn error_response(
+    dialect: Dialect,
+    error: &ApiError,
+    request_id: &str,
+    retry_after: Option<Duration>,
+) -> Response {
+    let mut response = Response::json(error.status, error_body(dialect, error, request_id));
+    push_request_id(&mut response, dialect, request_id);
+    if let Some(after) = retry_after {
+        response.push_header("retry-after", after.as_secs().max(1).to_string().as_bytes());
+    }
+    response
+}
+
+/// Our request id, under the name that the dialect's SDKs read it from as well.
+pub fn push_request_id(response: &mut Response, dialect: Dialect, request_id: &str) {
+    response.push_header("x-request-id", request_id.as_bytes());
+    if dialect == Dialect::Anthropic {
+        response.push_header("request-id", request_id.as_bytes());
+    }
+}

@@ -1,0 +1,12 @@
+//! ChatCoordinator: runs chat completions, messages and token counts unless the caller picks
+//! another coordinator.
+
+use crate::wire::Endpoint;
+
+/// The name.
+pub const NAME: &str = "ChatCoordinator";
+
+/// Whether this coordinator is the one for an endpoint when the caller names none.
+pub const fn runs(endpoint: Endpoint) -> bool {
+    matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Messages | Endpoint::CountTokens)
+}

@@ -1,0 +1,208 @@
+//! The account of one call: who served it, how long it took, how it ended.
+//!
+//! Counters move before the last byte of an answer is written, so that whoever has the answer
+//! also finds it in the metrics; the log line follows. Each call is accounted exactly once.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Coordinator;
+use super::call::{Call, error_response, push_request_id};
+use crate::front::{Responder, Response};
+use crate::log::{self, CallRecord};
+use crate::metrics::{HttpRoute, Settled};
+use crate::wire::errors::ApiError;
+use crate::wire::usage::Usage;
+use crate::wire::Endpoint;
+
+/// The status of a call whose client left, in metrics and log: nobody is told it.
+const CLIENT_LEFT: u16 = 499;
+
+/// What is known of a call so far.
+pub struct Ledger {
+    endpoint: Endpoint,
+    coordinator: Arc<Coordinator>,
+    pub request_id: String,
+    peer: SocketAddr,
+    received: Instant,
+    /// Whether the call counts as an execution: it reached the coordinator.
+    executed: bool,
+    pub provider: String,
+    pub model: String,
+    pub attempts: u32,
+    pub streamed: bool,
+    pub first_event: Option<Duration>,
+    pub usage: Usage,
+    settled: bool,
+    status: u16,
+    error_type: &'static str,
+    message: String,
+}
+
+impl Ledger {
+    /// Opens the account of a call that reached its coordinator.
+    pub fn of(call: &Call) -> Self {
+        Self {
+            endpoint: call.endpoint,
+            coordinator: Arc::clone(&call.coordinator),
+            request_id: call.request_id.clone(),
+            peer: call.request.peer,
+            received: call.request.received,
+            executed: true,
+            provider: String::new(),
+            model: call.decoded.as_ref().map_or_else(String::new, |it| it.scanned.model.clone()),
+            attempts: 0,
+            streamed: false,
+            first_event: None,
+            usage: Usage::default(),
+            settled: false,
+            status: 0,
+            error_type: "",
+            message: String::new(),
+        }
+    }
+
+    /// Opens the account of a call that its coordinator does not take.
+    pub fn rejected(call: &Call) -> Self {
+        Self { executed: false, ..Self::of(call) }
+    }
+
+    /// The call turned out not to be one, its body being no request.
+    pub fn not_executed(&mut self) {
+        self.executed = false;
+    }
+
+    /// Moves the counters. `error_type` is empty for a call that ended as it should.
+    pub fn settle(&mut self, status: u16, error_type: &'static str, message: &str) {
+        if self.settled {
+            return;
+        }
+        self.settled = true;
+        self.status = status;
+        self.error_type = error_type;
+        message.clone_into(&mut self.message);
+        self.coordinator.process.http_request(route(self.endpoint), status);
+        if self.executed {
+            let error = status >= 500 || status == 429 || (status < 400 && !error_type.is_empty());
+            self.coordinator.metrics.settle(&Settled {
+                error: error && status != CLIENT_LEFT,
+                duration: self.received.elapsed(),
+                first_event: self.first_event,
+                streamed: self.streamed,
+            });
+        }
+    }
+
+    /// Says what happened, once everything has been written.
+    pub fn close(&self) {
+        log::call_line(&CallRecord {
+            request_id: &self.request_id,
+            peer: Some(self.peer),
+            route: route(self.endpoint).as_str(),
+            coordinator: self.coordinator.name(),
+            provider: &self.provider,
+            model: &self.model,
+            status: self.status,
+            duration: self.received.elapsed(),
+            cache: "bypass",
+            attempts: self.attempts,
+            error_type: self.error_type,
+            message: &self.message,
+            streamed: self.streamed,
+            client_gone: self.status == CLIENT_LEFT,
+            time_to_first_token: self.first_event,
+            input_tokens: self.usage.input,
+            output_tokens: self.usage.output,
+        });
+    }
+
+    /// The client left; nobody is to blame.
+    pub fn client_left(mut self) {
+        self.settle(CLIENT_LEFT, "client_gone", "");
+        self.close();
+    }
+
+    /// Answers with an error of ours.
+    pub fn refuse(
+        mut self,
+        error: &ApiError,
+        responder: Responder,
+        retry_after: Option<Duration>,
+    ) {
+        let dialect = self.endpoint.dialect();
+        let mut response = error_response(dialect, error, &self.request_id, retry_after);
+        self.push_headers(&mut response);
+        self.settle(error.status, error.code.unwrap_or(error.kind.label()), &error.message);
+        responder.respond(response);
+        self.close();
+    }
+
+    /// A response with the headers that say how the call was served.
+    pub fn response(&self, status: u16) -> Response {
+        let mut response = Response::new(status);
+        push_request_id(&mut response, self.endpoint.dialect(), &self.request_id);
+        self.push_headers(&mut response);
+        response
+    }
+
+    fn push_headers(&self, response: &mut Response) {
+        response.push_header("x-victor-coordinator", self.coordinator.name().as_bytes());
+        if !self.provider.is_empty() {
+            response.push_header("x-victor-provider", self.provider.as_bytes());
+            response.push_header("x-victor-model", self.model.as_bytes());
+        }
+        response.push_header("x-victor-cache", b"bypass");
+        let mut digits = [0; 10];
+        response.push_header("x-victor-attempts", decimal(&mut digits, self.attempts));
+    }
+
+    /// Whether the counters have moved.
+    pub const fn is_settled(&self) -> bool {
+        self.settled
+    }
+
+    /// How long the call has taken so far.
+    pub fn elapsed(&self) -> Duration {
+        self.received.elapsed()
+    }
+
+    /// The coordinator's name.
+    pub fn coordinator(&self) -> &Arc<Coordinator> {
+        &self.coordinator
+    }
+}
+
+/// `number` in decimal, without allocating.
+fn decimal(digits: &mut [u8; 10], mut number: u32) -> &[u8] {
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &digits[at..];
+        }
+    }
+}
+
+const fn route(endpoint: Endpoint) -> HttpRoute {
+    match endpoint {
+        Endpoint::ChatCompletions => HttpRoute::ChatCompletions,
+        Endpoint::Embeddings => HttpRoute::Embeddings,
+        Endpoint::Messages => HttpRoute::Messages,
+        Endpoint::CountTokens => HttpRoute::CountTokens,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_decimal() {
+        for (number, expected) in [(0, "0"), (7, "7"), (120, "120"), (u32::MAX, "4294967295")] {
+            assert_eq!(decimal(&mut [0; 10], number), expected.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Passing a provider's stream on to its caller, whole event by whole event.
+//!
+//! Only whole events are relayed, as the bytes that came, so a stream that is cut in the middle
+//! of one leaves nothing half-said. A stream without its end marker is never shown as complete:
+//! it ends with an error event instead. The worker writes and never waits for the client.
+
+use std::time::Instant;
+
+use super::ledger::Ledger;
+use crate::cancel::Reason;
+use crate::front::{Responder, StreamWriter};
+use crate::metrics::Outcome;
+use crate::provider::route::Target;
+use crate::provider::{ProviderError, Stream};
+use crate::wire::Endpoint;
+use crate::wire::errors::{ApiError, Kind, in_band_error};
+use crate::wire::sse::{Splitter, events};
+use crate::wire::stream::{Observed, StreamWatch};
+
+/// A stream that is about to be relayed.
+pub struct Relay<'a> {
+    pub stream: Stream,
+    pub headers: Vec<(String, String)>,
+    pub endpoint: Endpoint,
+    pub ledger: &'a mut Ledger,
+    /// When the provider was asked.
+    pub started: Instant,
+    pub target: &'a Target,
+}
+
+/// How a stream ended.
+enum End {
+    /// With its marker.
+    Complete,
+    /// The caller left, or does not read.
+    ClientGone,
+    /// The provider said in the stream that it failed, and that was relayed.
+    Told(String),
+    /// The provider failed without saying so.
+    Failed(ProviderError),
+}
+
+impl Relay<'_> {
+    /// Relays to the end.
+    ///
+    /// # Errors
+    /// The provider failed before its first event: nothing was sent, the caller can be answered
+    /// otherwise.
+    pub fn run(mut self, responder: Responder) -> Result<(), (Responder, ProviderError)> {
+        let mut watch = StreamWatch::new(self.endpoint.dialect());
+        let mut splitter = Splitter::new();
+        let mut chunk = Vec::with_capacity(4096);
+        let mut responder = Some(responder);
+        let mut writer: Option<StreamWriter> = None;
+        let end = loop {
+            chunk.clear();
+            match self.stream.read(&mut chunk) {
+                Ok(0) => break End::Failed(self.stream.cut()),
+                Ok(_) => {}
+                Err(ProviderError::Cancelled(Reason::ClientGone | Reason::SlowClient)) => {
+                    break End::ClientGone;
+                }
+                Err(error) => break End::Failed(error),
+            }
+            let whole = match splitter.feed(&chunk) {
+                Ok(whole) => whole,
+                Err(_) => break End::Failed(self.stream.malformed("an event of over 8 MiB")),
+            };
+            if whole.is_empty() {
+                continue;
+            }
+            let (whole, ended) = self.observe(whole, &mut watch);
+            if whole.is_empty() {
+                match ended {
+                    Some(end) => break end,
+                    None => continue,
+                }
+            }
+            if writer.is_none() {
+                writer = responder.take().map(|responder| self.begin(responder));
+            }
+            let Some(writer) = &mut writer else { break End::ClientGone };
+            if let Some(end) = &ended {
+                self.settle(&watch, end);
+            }
+            if writer.write(whole).is_err() {
+                break End::ClientGone;
+            }
+            if let Some(end) = ended {
+                break end;
+            }
+        };
+        if let (Some(responder), End::Failed(_)) = (responder.take(), &end) {
+            let End::Failed(error) = end else { return Ok(()) };
+            self.target.metrics.record(error.outcome(), self.started.elapsed());
+            return Err((responder, error));
+        }
+        self.settle(&watch, &end);
+        self.finish(writer, &end);
+        Ok(())
+    }
+
+    /// Looks at whole events; returns those to relay, and what ended the stream with them.
+    fn observe<'e>(&mut self, whole: &'e [u8], watch: &mut StreamWatch) -> (&'e [u8], Option<End>) {
+        let mut seen = 0;
+        for event in events(whole) {
+            let before = seen;
+            seen += event.raw.len();
+            match watch.observe(&event) {
+                Observed::Idle => {}
+                Observed::Progress => self.mark_first(),
+                Observed::End => {
+                    self.mark_first();
+                    return (&whole[..seen], Some(End::Complete));
+                }
+                Observed::Error => {
+                    let said = watch.finish().error.unwrap_or_default();
+                    return (&whole[..seen], Some(End::Told(said)));
+                }
+                Observed::Malformed => {
+                    let error = self.stream.malformed("an event that is not JSON");
+                    return (&whole[..before], Some(End::Failed(error)));
+                }
+            }
+        }
+        (whole, None)
+    }
+
+    fn mark_first(&mut self) {
+        if self.ledger.first_event.is_none() {
+            self.ledger.first_event = Some(self.ledger.elapsed());
+        }
+    }
+
+    fn begin(&self, responder: Responder) -> StreamWriter {
+        let mut head = self.ledger.response(200);
+        for (name, value) in &self.headers {
+            head.push_header(name, value.as_bytes());
+        }
+        head.push_header("cache-control", b"no-cache");
+        // nginx and its like would otherwise collect events before they pass them on.
+        head.push_header("x-accel-buffering", b"no");
+        responder.stream(head)
+    }
+
+    /// Accounts for the stream, before its last byte goes out. Does nothing the second time.
+    fn settle(&mut self, watch: &StreamWatch, end: &End) {
+        if self.ledger.is_settled() {
+            return;
+        }
+        self.ledger.usage = watch.finish().usage;
+        self.target.metrics.tokens(&self.ledger.usage);
+        let (outcome, status, error_type, message) = match end {
+            End::Complete => (Outcome::Ok, 200, "", String::new()),
+            End::ClientGone => (Outcome::Cancelled, 499, "client_gone", String::new()),
+            End::Told(said) => (Outcome::ServerError, 200, "stream_error", said.clone()),
+            End::Failed(error) => (error.outcome(), 200, error.error_type(), error.message()),
+        };
+        self.target.metrics.record(outcome, self.started.elapsed());
+        self.ledger.settle(status, error_type, &message);
+    }
+
+    /// Writes what is left to say and ends the answer; then takes the provider's last bytes, so
+    /// that its connection can be used again.
+    fn finish(&mut self, writer: Option<StreamWriter>, end: &End) {
+        let Some(mut writer) = writer else { return };
+        match end {
+            End::Complete | End::Told(_) => {
+                // A client that is gone needs no end.
+                let _ = writer.finish();
+                self.stream.drain();
+            }
+            End::ClientGone => drop(writer),
+            End::Failed(error) => {
+                let kind = if error.status() == 504 { Kind::Timeout } else { Kind::Upstream };
+                let said = ApiError::new(kind, error.message()).code(error.error_type());
+                let event =
+                    in_band_error(self.endpoint.dialect(), &said, &self.ledger.request_id);
+                let _ = writer.write(&event).and_then(|()| writer.finish());
+            }
+        }
+    }
+}
