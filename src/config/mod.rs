@@ -88,7 +88,8 @@ pub fn load(source: &Source) -> Result<CheckedConfig, Vec<Fault>> {
         );
         config.warnings.insert(0, warning);
     }
-    places::settle(&mut config).map_err(|message| {
+    let local = Path::new(check::STATE_DIR_LOCAL);
+    places::settle(&mut config, local).map_err(|message| {
         vec![at_file(
             &name,
             Pos::START,
@@ -154,4 +155,52 @@ fn read(path: &Path) -> Result<String, (Pos, String)> {
         };
         (pos, "is not UTF-8 here".to_owned())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load_bytes(name: &str, bytes: &[u8]) -> Result<CheckedConfig, Vec<Fault>> {
+        let path = std::env::temp_dir().join(format!("victor-{}-{name}", std::process::id()));
+        std::fs::write(&path, bytes).unwrap();
+        let source = Source {
+            file: Some(path.clone()),
+            demo: false,
+        };
+        let result = load(&source);
+        std::fs::remove_file(&path).unwrap();
+        result
+    }
+
+    #[test]
+    fn a_file_that_is_named_must_be_there() {
+        let source = locate(Some(Path::new("/no/such/victor.yml")), false);
+        let faults = load(&source).unwrap_err();
+        let fault = faults[0].to_string();
+        assert!(
+            fault.starts_with("/no/such/victor.yml:1:1: cannot be read: "),
+            "{fault}"
+        );
+        assert!(load(&locate(Some(Path::new("/")), true)).is_err());
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_found_at_their_place() {
+        let faults = load_bytes("utf8.yml", b"a: 1\n# \xc3\xa9\xff\n").unwrap_err();
+        assert_eq!((faults[0].line, faults[0].column), (2, 4));
+        let faults = load_bytes("long.yml", &vec![b'#'; TEXT_BYTES_MAX + 1]).unwrap_err();
+        assert!(faults[0].message.contains("too long"));
+    }
+
+    #[test]
+    fn a_configuration_with_a_fault_changes_nothing() {
+        let state = std::env::temp_dir().join(format!("victor-{}-state", std::process::id()));
+        let good = format!("state_dir: {}\n", state.display());
+        assert!(load_bytes("bad.yml", format!("{good}nonsense: 1\n").as_bytes()).is_err());
+        assert!(!state.exists());
+        let config = load_bytes("good.yml", good.as_bytes()).unwrap();
+        assert_eq!(config.state_dir, state);
+        std::fs::remove_dir(&state).unwrap();
+    }
 }

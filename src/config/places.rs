@@ -8,18 +8,18 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
-use super::check::STATE_DIR_LOCAL;
+use super::check::SOCKET;
 use super::checked::CheckedConfig;
 
 /// Makes the state folder, or falls back to the local one, and moves what lies in it.
 ///
 /// # Errors
-/// Neither the folder of the configuration nor the local one can be written to.
-pub(super) fn settle(config: &mut CheckedConfig) -> Result<(), String> {
+/// Neither the folder of the configuration nor `local` can be written to.
+pub(super) fn settle(config: &mut CheckedConfig, local: &Path) -> Result<(), String> {
     let wanted = config.state_dir.clone();
     let mut state_dir = absolute(&wanted)?;
     if let Err(error) = make(&state_dir) {
-        let local = absolute(Path::new(STATE_DIR_LOCAL))?;
+        let local = absolute(local)?;
         let message = format!(
             "the state folder {} cannot be used ({error})",
             wanted.display()
@@ -42,7 +42,16 @@ pub(super) fn settle(config: &mut CheckedConfig) -> Result<(), String> {
     config.admin.socket = absolute(&moved(&config.admin.socket, &wanted, &state_dir))?;
     let folder = config.admin.socket.parent();
     if folder.is_none_or(|folder| is_writable_folder(folder).is_err()) {
-        config.admin.socket = state_dir.join("admin.sock");
+        let fallback = state_dir.join("admin.sock");
+        // Its place by default is only there if systemd made it: nothing to wonder about.
+        if config.admin.socket != Path::new(SOCKET) {
+            config.warnings.push(format!(
+                "admin.socket: the folder of {} cannot be written to: {} takes its place",
+                config.admin.socket.display(),
+                fallback.display()
+            ));
+        }
+        config.admin.socket = fallback;
     }
     config.state_dir = state_dir;
     Ok(())
@@ -79,4 +88,54 @@ fn is_writable_folder(folder: &Path) -> io::Result<()> {
     }
     // Leaves no trace, unlike a trial file, and knows of read-only file systems.
     Ok(access(folder, Access::WRITE_OK | Access::EXEC_OK)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::config::check_text;
+
+    fn config(text: &str) -> CheckedConfig {
+        check_text("f", text, &|_| None, true).unwrap()
+    }
+
+    #[test]
+    fn the_state_folder_is_made_or_replaced() {
+        let base = std::env::temp_dir().join(format!("victor-places-{}", std::process::id()));
+        let (wanted, local) = (base.join("a/state"), base.join("local"));
+        let text = format!("state_dir: {}\n", wanted.display());
+
+        let mut settled = config(&text);
+        settle(&mut settled, &local).unwrap();
+        assert_eq!(settled.state_dir, wanted);
+        assert_eq!(settled.database.path, wanted.join("victor.db"));
+        assert_eq!(settled.admin.socket, wanted.join("admin.sock"));
+        assert!(settled.warnings.is_empty() && !local.exists());
+        let mode = std::fs::metadata(&wanted).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+
+        // A file where a folder should be can be written to by nobody, root included.
+        std::fs::remove_dir(&wanted).unwrap();
+        std::fs::write(&wanted, "").unwrap();
+        let mut settled = config(&text);
+        settle(&mut settled, &local).unwrap();
+        assert_eq!(settled.state_dir, local);
+        assert_eq!(settled.database.path, local.join("victor.db"));
+        assert_eq!(settled.admin.socket, local.join("admin.sock"));
+        assert!(settled.warnings[0].contains("takes its place"));
+        assert!(settle(&mut config(&text), &wanted).is_err());
+
+        let mut settled = config(&format!("{text}admin: {{socket: /no/such/folder/s}}\n"));
+        settle(&mut settled, &local).unwrap();
+        assert_eq!(settled.admin.socket, local.join("admin.sock"));
+        assert!(
+            settled
+                .warnings
+                .iter()
+                .any(|warning| warning.starts_with("admin.socket"))
+        );
+        std::fs::remove_dir_all(&base).unwrap();
+    }
 }

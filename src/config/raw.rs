@@ -175,7 +175,7 @@ impl<'a> Raw<'a> {
     /// Reports every key of `map` that nobody asked for.
     pub fn close(&mut self, map: Map<'_>) {
         for entry in &map.entries {
-            if map.asked.contains(&entry.key.as_str()) || entry.key.is_empty() {
+            if map.asked.contains(&entry.key.as_str()) {
                 continue;
             }
             let place = map.place.below(&entry.key, "", entry.pos);
@@ -214,7 +214,6 @@ impl<'a> Raw<'a> {
     pub fn entries<'t>(&mut self, map: &Map<'t>) -> Vec<(&'t str, Field<'t>)> {
         let entries = map.entries.iter();
         entries
-            .filter(|entry| !entry.key.is_empty())
             .map(|entry| {
                 let place = map.place.below(&entry.key, "*", entry.pos);
                 (entry.key.as_str(), self.wrote(place, &entry.node))

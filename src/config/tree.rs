@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use saphyr_parser::{Event, Marker, Parser, ScalarStyle};
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError};
 
 use super::fault::{Pos, shown};
 
@@ -101,7 +101,8 @@ pub(super) fn join(parent: &str, key: &str) -> String {
 /// A list or mapping whose end has not come yet.
 enum Open {
     List(Pos, Vec<Node>),
-    Map(Pos, Vec<Entry>, Option<(String, Pos)>),
+    /// With the key that waits for its value; an unreadable key (`None`) takes its value with it.
+    Map(Pos, Vec<Entry>, Option<(Option<String>, Pos)>),
 }
 
 struct Builder<'a> {
@@ -123,12 +124,7 @@ fn build(text: &str, lines_before: u32, path: &str) -> Result<Parsed, Problem> {
         path,
     };
     for event in Parser::new_from_str(text) {
-        let (event, span) = event.map_err(|error| Problem {
-            pos: builder.pos(*error.marker()),
-            path: builder.path(),
-            message: format!("is not valid YAML here: {}", shown(error.info())),
-            expected: "`key: value`, each level indented by spaces",
-        })?;
+        let (event, span) = event.map_err(|error| builder.syntax(&error, text))?;
         let pos = builder.pos(span.start);
         if !builder.event(event, pos)? {
             break;
@@ -149,14 +145,37 @@ impl Builder<'_> {
         }
     }
 
+    /// A syntax error. One at the end of the text is that something was never closed: it is
+    /// reported where that begins.
+    fn syntax(&self, error: &ScanError, text: &str) -> Problem {
+        let at_end = error.marker().index() >= text.trim_end().chars().count();
+        let open = self.stack.last().filter(|_| at_end);
+        let info = error.info().replace(char::is_control, " ");
+        let (pos, message) = match open {
+            Some(Open::List(pos, _) | Open::Map(pos, ..)) => {
+                (*pos, format!("is not closed before the text ends: {info}"))
+            }
+            None => {
+                let pos = self.pos(*error.marker());
+                (pos, format!("is not valid YAML here: {info}"))
+            }
+        };
+        Problem {
+            pos,
+            path: self.path(),
+            message,
+            expected: "`key: value`, each level indented by spaces",
+        }
+    }
+
     /// The path of what is being read.
     fn path(&self) -> String {
         let mut path = self.path.to_owned();
         for open in &self.stack {
             match open {
                 Open::List(_, items) => path.push_str(&format!("[{}]", items.len())),
-                Open::Map(_, _, Some((key, _))) => path = join(&path, key),
-                Open::Map(_, _, None) => {}
+                Open::Map(_, _, Some((Some(key), _))) => path = join(&path, key),
+                Open::Map(..) => {}
             }
         }
         path
@@ -242,17 +261,18 @@ impl Builder<'_> {
             None => self.root = Some(Node { pos, value }),
             Some(Open::List(_, items)) => items.push(Node { pos, value }),
             Some(Open::Map(_, entries, slot)) => match slot.take() {
-                Some((key, key_pos)) => entries.push(Entry {
+                Some((Some(key), key_pos)) => entries.push(Entry {
                     key,
                     pos: key_pos,
                     node: Node { pos, value },
                 }),
+                Some((None, _)) => {}
                 None => match value {
                     Value::Scalar { text, plain } if !(plain && is_null(&text)) => {
-                        *slot = Some((text, pos));
+                        *slot = Some((Some(text), pos));
                     }
                     _ => {
-                        *slot = Some((String::new(), pos));
+                        *slot = Some((None, pos));
                         let message = "the key before the colon is not text";
                         self.problem(pos, message, "a name, in quotes if need be");
                     }
@@ -470,6 +490,21 @@ mod tests {
         let read = positions(text);
         for path in ["providers.x.l", "providers.y.m", "cache.n"] {
             assert!(read.iter().any(|(known, ..)| known == path), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_never_closed_is_a_fault() {
+        for text in [
+            "a: {b",
+            "a: [1, 2",
+            "a: {b: 1\n",
+            "a: 'b",
+            "a: \"b\n",
+            "a: {",
+            "a: [b: {",
+        ] {
+            assert_eq!(problems(text).len(), 1, "{text}");
         }
     }
 

@@ -27,6 +27,9 @@ pub(super) const STATE_DIR: &str = "/var/lib/victor";
 /// The state folder of a demonstration, and where the other falls back to.
 pub(super) const STATE_DIR_LOCAL: &str = ".victor";
 
+/// The admin socket unless another is written.
+pub(super) const SOCKET: &str = "/run/victor/admin.sock";
+
 /// Names that become part of a header, a metric or a path: this many characters at most.
 const NAME_CHARS_MAX: usize = 64;
 /// Model ids may be this long, in bytes.

@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::is_path;
+use super::{SOCKET, is_path};
 use crate::config::checked::{Auth, Ops, Server};
 use crate::config::raw::{Map, Place, Raw};
 use crate::config::scalar::{Bounds, Scalar, Unit, Wrong};
@@ -240,7 +240,7 @@ pub(super) fn socket(
             PathBuf::from(text)
         }
         None if demo => state_dir.join("admin.sock"),
-        None => PathBuf::from("/run/victor/admin.sock"),
+        None => PathBuf::from(SOCKET),
     }
 }
 

@@ -477,12 +477,14 @@ fn single_faults_say_what_is_wrong() {
         "f:1:34: providers.openai.models[1]: ",
     );
     check(
-        "models: {'': [{provider: x, model: y}]}\nproviders: {x",
-        "f:2:",
+        "models: {'': [{provider: ollama, model: y}]}\nproviders: {ollama: }",
+        "f:1:10: ",
     );
+    check("'': 1", "f:1:1: ");
+    check("server: {}\nproviders: {x", "f:2:12: providers");
     check(
         "models: {m: [{model: y}]}",
-        "f:1:15: models.m[0]: has no `provider`",
+        "f:1:14: models.m[0]: has no `provider`",
     );
     check("cache: &a {}\n", "f:1:");
     check(
@@ -492,7 +494,7 @@ fn single_faults_say_what_is_wrong() {
     check("<<: {a: 1}", "f:1:1: <<: merge keys");
     check("- a", "f:1:1: holds a list");
     check("state_dir: ''", "f:1:1: state_dir: is blank");
-    check("a: 1\n---\nb: 1\n", "f:");
+    check("cache: {}\n---\nb: 1\n", "f:2:1: a second document");
     let long = "x".repeat(80);
     check(
         &format!("coordinators: {{named: {{{long}: {{}}}}}}"),
