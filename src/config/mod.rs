@@ -12,6 +12,7 @@ mod check;
 mod places;
 mod presets;
 mod raw;
+mod recover;
 mod scalar;
 mod secrets;
 mod tree;

@@ -3,14 +3,13 @@
 //! YAML is read through the marked events of `saphyr-parser`, without recursion and with bounds
 //! on size and depth. Configuration needs little of YAML, so what would hide a fault is refused
 //! by name: anchors and aliases, tags, a second document, keys that are not text. A syntax error
-//! does not end the reading: the blocks that are well formed are still read ([`recover`]), so
+//! does not end the reading: the blocks that are well formed are still read (`recover`), so
 //! that one run names every fault. Start reading at [`parse`].
-
-use std::ops::Range;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError};
 
 use super::fault::{Pos, shown};
+use super::recover::recover;
 
 /// The largest text that is read, in bytes.
 pub(super) const TEXT_BYTES_MAX: usize = 1 << 20;
@@ -68,22 +67,17 @@ pub(super) fn parse(text: &str) -> Parsed {
     match build(text, 0, "") {
         Ok(parsed) => parsed,
         Err(problem) => {
-            let lines: Vec<&str> = text.split_inclusive('\n').collect();
-            let mut recovery = Recovery {
-                lines: &lines,
-                problems: Vec::new(),
-            };
-            let entries = recovery.block(0..lines.len(), "", 0);
-            if recovery.problems.is_empty() {
-                recovery.problems.push(problem);
+            let (entries, mut problems) = recover(text);
+            if problems.is_empty() {
+                problems.push(problem);
             }
-            let root = entries.first().map(|entry| entry.pos);
+            let pos = entries.first().map(|entry| entry.pos);
             Parsed {
-                root: root.map(|pos| Node {
+                root: pos.map(|pos| Node {
                     pos,
                     value: Value::Map(entries),
                 }),
-                problems: recovery.problems,
+                problems,
             }
         }
     }
@@ -115,7 +109,7 @@ struct Builder<'a> {
 
 /// Reads a whole text, or a block of one that `lines_before` lines precede and that stands under
 /// `path`. The error is the first one of syntax, after which the events make no sense.
-fn build(text: &str, lines_before: u32, path: &str) -> Result<Parsed, Problem> {
+pub(super) fn build(text: &str, lines_before: u32, path: &str) -> Result<Parsed, Problem> {
     let mut builder = Builder {
         stack: Vec::new(),
         root: None,
@@ -285,123 +279,6 @@ impl Builder<'_> {
 /// Whether a plain scalar stands for nothing (YAML 1.2.2, section 10.3.2).
 pub(super) fn is_null(text: &str) -> bool {
     matches!(text, "" | "~" | "null" | "Null" | "NULL")
-}
-
-/// Reads a broken text block by block.
-struct Recovery<'a> {
-    lines: &'a [&'a str],
-    problems: Vec<Problem>,
-}
-
-impl Recovery<'_> {
-    /// Reads the keys of one level in `range`. A key whose block is broken is searched in turn
-    /// for the smallest block that is, so that its neighbours are still read.
-    fn block(&mut self, range: Range<usize>, path: &str, depth: usize) -> Vec<Entry> {
-        let mut entries = Vec::new();
-        let Some(first) = range.clone().find(|line| has_content(self.lines[*line])) else {
-            return entries;
-        };
-        let indent = indent_of(self.lines[first]);
-        let mut heads: Vec<usize> = (first..range.end)
-            .filter(|line| indent_of(self.lines[*line]) == indent)
-            .filter(|line| key_of(self.lines[*line]).is_some())
-            .collect();
-        if heads.first() != Some(&first) {
-            heads.insert(0, first);
-        }
-        for (index, head) in heads.iter().copied().enumerate() {
-            let end = heads.get(index + 1).copied().unwrap_or(range.end);
-            self.chunk(head..end, path, depth, &mut entries);
-        }
-        entries
-    }
-
-    /// Reads one key with all that is indented below it.
-    fn chunk(&mut self, range: Range<usize>, path: &str, depth: usize, out: &mut Vec<Entry>) {
-        let text = self.lines[range.clone()].concat();
-        let lines_before = u32::try_from(range.start).unwrap_or(u32::MAX);
-        let mut problem = match build(&text, lines_before, path) {
-            Ok(parsed) => {
-                self.problems.extend(parsed.problems);
-                match parsed.root {
-                    Some(Node {
-                        value: Value::Map(entries),
-                        ..
-                    }) => return out.extend(entries),
-                    None => return,
-                    Some(node) => Problem {
-                        pos: node.pos,
-                        path: path.to_owned(),
-                        message: "this line belongs to nothing".to_owned(),
-                        expected: "`key: value`",
-                    },
-                }
-            }
-            Err(problem) => problem,
-        };
-        let head = self.lines[range.start];
-        let Some(key) = key_of(head) else {
-            return self.problems.push(problem);
-        };
-        if problem.path == path {
-            problem.path = join(path, key);
-        }
-        let pos = Pos {
-            line: lines_before + 1,
-            column: indent_of(head) as u32 + 1,
-        };
-        let before = self.problems.len();
-        let body = range.start + 1..range.end;
-        let deeper = body
-            .clone()
-            .find(|line| has_content(self.lines[*line]))
-            .is_some_and(|line| indent_of(self.lines[line]) > indent_of(head));
-        let value = if head_is_bare(head) && deeper && depth < 8 {
-            Value::Map(self.block(body, &join(path, key), depth + 1))
-        } else {
-            Value::Broken
-        };
-        let found = self.problems.len() > before;
-        if !found {
-            self.problems.push(problem);
-        }
-        out.push(Entry {
-            key: key.to_owned(),
-            pos,
-            node: Node {
-                pos,
-                value: if found { value } else { Value::Broken },
-            },
-        });
-    }
-}
-
-fn indent_of(line: &str) -> usize {
-    line.len() - line.trim_start_matches(' ').len()
-}
-
-/// Whether a line holds more than white space, a comment or the mark of a document's beginning.
-fn has_content(line: &str) -> bool {
-    let line = line.trim();
-    !line.is_empty() && !line.starts_with('#') && line != "---"
-}
-
-/// The key that a line begins with.
-fn key_of(line: &str) -> Option<&str> {
-    let line = line.trim_start_matches(' ');
-    let end = line.find(':')?;
-    let (key, rest) = (&line[..end], &line[end + 1..]);
-    let named = key
-        .chars()
-        .all(|c| c.is_alphanumeric() || "-_./\"'".contains(c));
-    let ended = rest.is_empty() || rest.starts_with([' ', '\t', '\n', '\r']);
-    (named && ended && !key.is_empty()).then(|| key.trim_matches(['"', '\'']))
-}
-
-/// Whether nothing but a comment follows the line's key.
-fn head_is_bare(line: &str) -> bool {
-    line.split_once(':')
-        .is_some_and(|(_, rest)| !has_content(rest))
 }
 
 #[cfg(test)]

@@ -1,17 +1,11 @@
 //! Whole files: what is accepted, what each fault says and where, what is warned about.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
-
-use proptest::prelude::*;
 
 use crate::config::checked::{CheckedConfig, KeyHeader, Kind};
 use crate::config::fault::Fault;
 use crate::config::presets::PRESETS;
-use crate::config::raw::Raw;
 use crate::config::{check_text, tree};
-
-const SHIPPED: &str = include_str!("../../../config/victor.yml");
 
 fn no_env(_: &str) -> Option<String> {
     None
@@ -50,68 +44,6 @@ fn check_warning(text: &str, expected: &str) {
         found.len() == 1 && found[0].contains(expected),
         "expected {expected}, found {found:#?} in\n{text}"
     );
-}
-
-/// The shipped file with every switched-off setting switched on.
-fn shipped_uncommented() -> String {
-    let lines = SHIPPED.lines().map(|line| {
-        let indent = line.len() - line.trim_start().len();
-        match line[indent..].strip_prefix('#') {
-            Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase()) => {
-                format!("{}{rest}\n", &line[..indent])
-            }
-            _ => format!("{line}\n"),
-        }
-    });
-    lines.collect()
-}
-
-#[test]
-fn the_shipped_file_holds_with_an_empty_environment() {
-    let config = load(SHIPPED);
-    assert_eq!(config.providers.len(), 2);
-    assert_eq!(config.warnings.len(), 2, "{:#?}", config.warnings);
-    for (warning, name) in config.warnings.iter().zip(["anthropic", "openai"]) {
-        assert!(warning.contains(&format!("calls to {name} will be refused")));
-    }
-}
-
-#[test]
-fn what_the_shipped_file_shows_as_defaults_are_the_defaults() {
-    let written = shipped_uncommented();
-    let mut shown = format!(
-        "{:#?}",
-        load(&written.replace("    ca_file", "    #ca_file"))
-    );
-    let mut config = load(SHIPPED);
-    // The examples, which the file marks as such.
-    let full = load(&written.replace("    ca_file", "    #ca_file"));
-    config.warnings.clone_from(&full.warnings);
-    for (name, provider) in &mut config.providers {
-        provider.rate_limit = full.providers[name].rate_limit;
-        provider.batching = full.providers[name].batching;
-        provider.proxy.clone_from(&full.providers[name].proxy);
-    }
-    shown.push('\n');
-    assert_eq!(format!("{config:#?}\n"), shown);
-}
-
-#[test]
-fn the_shipped_file_and_the_schema_name_the_same_keys() {
-    let text = shipped_uncommented();
-    let mut raw = Raw::new("victor.yml", &no_env);
-    super::check(&mut raw, tree::parse(&text), false);
-    // The path of `ca_file` is only an example.
-    let schema: BTreeSet<&str> = raw.written.iter().map(|w| w.schema.as_str()).collect();
-    let missing: Vec<_> = raw
-        .known
-        .iter()
-        .filter(|key| !schema.contains(key.as_str()))
-        .collect();
-    assert!(missing.is_empty(), "not in config/victor.yml: {missing:#?}");
-    let found = raw.into_faults();
-    assert_eq!(found.len(), 1, "{found:#?}");
-    assert_eq!(found[0].key, "providers.anthropic.ca_file");
 }
 
 #[test]
@@ -571,36 +503,4 @@ fn size_and_number_of_faults_are_bounded() {
     let found = faults(&many);
     assert_eq!(found.len(), 1000);
     assert!(found[999].contains("4000 faults more"), "{}", found[999]);
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn any_text_is_accepted_or_refused_but_never_panics(text in any::<String>()) {
-        let _ = check_text("f", &text, &no_env, false);
-    }
-
-    #[test]
-    fn any_mixture_of_yaml_is_accepted_or_refused(
-        parts in proptest::collection::vec(proptest::sample::select(vec![
-            "server", "providers", "openai", "models", "listen", ": ", ":\n", "\n  ", "\n    ",
-            "- ", "{", "}", "[", "]", ", ", "'", "\"", "${", "}", "&a ", "*a", "!!str ", "|\n",
-            "? ", "---\n", "...\n", "#", "\t", "é", "0", "-1", ".nan", "~", "%TAG", "\\", "\r",
-        ]), 0..60)
-    ) {
-        let text = parts.concat();
-        let _ = check_text("f", &text, &no_env, true);
-    }
-
-    #[test]
-    fn a_damaged_file_is_accepted_or_refused(
-        at in 0..SHIPPED.len(), length in 0usize..40, with in "[ -~\n]{0,8}"
-    ) {
-        let mut bytes = shipped_uncommented().into_bytes();
-        let end = (at + length).min(bytes.len());
-        bytes.splice(at.min(end)..end, with.bytes());
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let _ = check_text("f", &text, &no_env, false);
-    }
 }
