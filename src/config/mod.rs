@@ -16,6 +16,7 @@ mod recover;
 mod scalar;
 mod secrets;
 mod tree;
+mod write;
 
 use std::fs::File;
 use std::io::Read;

@@ -1,0 +1,272 @@
+//! Writes what holds as YAML: every key with the value in force, secrets as `***`.
+//!
+//! What is written can be read again, and then holds the same, but for the secrets; that is what
+//! keeps this list of keys and the checks in step.
+
+use std::time::Duration;
+
+use serde_yaml::{Mapping, Value};
+
+use super::checked::{
+    CheckedConfig, Coordinator, EvictionPolicy, Kind, LogFormat, Provider, Retry, Secret, Target,
+};
+
+impl CheckedConfig {
+    /// The configuration in force as YAML, with every default spelled out and every secret as
+    /// `***`.
+    pub fn to_yaml(&self) -> String {
+        let providers = self
+            .providers
+            .iter()
+            .map(|(k, v)| (Value::from(k.as_str()), provider(v)));
+        let models = self.models.iter().map(|(name, targets)| {
+            let targets = targets.iter().map(target).collect();
+            (Value::from(name.as_str()), Value::Sequence(targets))
+        });
+        let named = self.coordinators.iter();
+        let named = named.map(|(name, own)| (Value::from(name.as_str()), coordinator(own)));
+        let document = map([
+            ("server", server(self)),
+            ("ops", ops(self)),
+            ("admin", map([("socket", path(&self.admin.socket))])),
+            ("state_dir", path(&self.state_dir)),
+            ("auth", map([("keys", secrets(self.auth.keys.len()))])),
+            ("providers", Value::Mapping(providers.collect())),
+            ("models", Value::Mapping(models.collect())),
+            ("cache", cache(self)),
+            (
+                "coordinators",
+                map([("named", Value::Mapping(named.collect()))]),
+            ),
+            (
+                "database",
+                map([
+                    ("path", path(&self.database.path)),
+                    ("log_queries", self.database.log_queries.into()),
+                ]),
+            ),
+            (
+                "metrics",
+                map([
+                    ("sample_rate", self.metrics.sample_rate.into()),
+                    (
+                        "aggregate_histograms",
+                        self.metrics.aggregate_histograms.into(),
+                    ),
+                ]),
+            ),
+            ("logging", logging(self)),
+        ]);
+        // Texts, numbers, lists and mappings with text for keys: there is nothing to fail on.
+        serde_yaml::to_string(&document).unwrap_or_default()
+    }
+}
+
+/// A mapping without the keys that have no value.
+fn map<const N: usize>(entries: [(&str, Value); N]) -> Value {
+    let entries = entries.into_iter().filter(|(_, value)| !value.is_null());
+    let entries = entries.map(|(key, value)| (Value::from(key), value));
+    Value::Mapping(entries.collect::<Mapping>())
+}
+
+/// A value that is read as itself: `${` would be filled in.
+fn value(text: &str) -> Value {
+    Value::from(text.replace("${", "$${"))
+}
+
+fn path(path: &std::path::Path) -> Value {
+    value(&path.display().to_string())
+}
+
+fn seconds(duration: Duration) -> Value {
+    if duration.subsec_nanos() == 0 {
+        duration.as_secs().into()
+    } else {
+        duration.as_secs_f64().into()
+    }
+}
+
+fn millis(duration: Duration) -> Value {
+    u64::try_from(duration.as_millis())
+        .unwrap_or(u64::MAX)
+        .into()
+}
+
+fn secrets(count: usize) -> Value {
+    Value::Sequence(vec![Value::from("***"); count])
+}
+
+fn server(config: &CheckedConfig) -> Value {
+    let server = &config.server;
+    map([
+        ("listen", value(&server.listen.to_string())),
+        ("max_connections", server.max_connections.get().into()),
+        ("header_timeout", seconds(server.header_timeout)),
+        ("body_timeout", seconds(server.body_timeout)),
+        ("idle_timeout", seconds(server.idle_timeout)),
+        ("write_timeout", seconds(server.write_timeout)),
+        ("max_body_mb", (server.max_body_bytes >> 20).into()),
+        ("drain_timeout", seconds(server.drain_timeout)),
+        ("expose_metrics", server.expose_metrics.into()),
+    ])
+}
+
+fn ops(config: &CheckedConfig) -> Value {
+    let listen = config.ops.listen;
+    let remote = !listen.ip().to_canonical().is_loopback();
+    map([
+        ("listen", value(&listen.to_string())),
+        ("allow_remote", remote.into()),
+    ])
+}
+
+fn provider(provider: &Provider) -> Value {
+    let models = provider.models.iter().map(|model| value(model));
+    let base_url = (provider.kind != Kind::Simulator).then(|| value(&provider.base_url));
+    let secret = |secret: &Option<Secret>| match secret {
+        Some(_) => Value::from("***"),
+        None => Value::Null,
+    };
+    map([
+        ("kind", provider.kind.as_str().into()),
+        ("base_url", base_url.unwrap_or(Value::Null)),
+        ("api_key", secret(&provider.api_key)),
+        ("models", Value::Sequence(models.collect())),
+        ("timeout", seconds(provider.timeout)),
+        ("connect_timeout", seconds(provider.connect_timeout)),
+        ("first_token_timeout", seconds(provider.first_token_timeout)),
+        ("idle_timeout", seconds(provider.idle_timeout)),
+        ("max_connections", provider.max_connections.get().into()),
+        ("keepalive", provider.keepalive.into()),
+        (
+            "rate_limit",
+            provider.rate_limit.map_or(Value::Null, |limit| {
+                map([
+                    ("requests_per_second", limit.requests_per_second.into()),
+                    ("burst", limit.burst.get().into()),
+                ])
+            }),
+        ),
+        ("enable_batching", provider.batching.is_some().into()),
+        (
+            "batch_size",
+            provider
+                .batching
+                .map_or(Value::Null, |batch| batch.size.get().into()),
+        ),
+        (
+            "batch_timeout_ms",
+            provider
+                .batching
+                .map_or(Value::Null, |batch| millis(batch.timeout)),
+        ),
+        (
+            "breaker",
+            map([
+                ("failures", provider.breaker.failures.get().into()),
+                ("window", seconds(provider.breaker.window)),
+                ("open_for", seconds(provider.breaker.open_for)),
+            ]),
+        ),
+        (
+            "ca_file",
+            provider.ca_file.as_deref().map_or(Value::Null, path),
+        ),
+        ("proxy", secret(&provider.proxy)),
+    ])
+}
+
+fn target(target: &Target) -> Value {
+    map([
+        ("provider", value(&target.provider)),
+        ("model", value(&target.model)),
+        ("weight", target.weight.get().into()),
+    ])
+}
+
+fn cache(config: &CheckedConfig) -> Value {
+    let cache = &config.cache;
+    let policy = match cache.eviction_policy {
+        EvictionPolicy::Lru => "lru",
+        EvictionPolicy::Lfu => "lfu",
+        EvictionPolicy::Fifo => "fifo",
+    };
+    map([
+        ("enabled", cache.enabled.into()),
+        ("max_size_mb", (cache.max_size_bytes >> 20).into()),
+        ("default_ttl", seconds(cache.default_ttl)),
+        ("warm_on_startup", cache.warm_on_startup.into()),
+        ("warm_items", cache.warm_items.into()),
+        ("eviction_policy", policy.into()),
+        ("enable_coalescing", cache.enable_coalescing.into()),
+        ("coalescing_window_ms", millis(cache.coalescing_window)),
+    ])
+}
+
+fn coordinator(coordinator: &Coordinator) -> Value {
+    let model = coordinator.default_model.as_deref();
+    map([
+        ("default_model", model.map_or(Value::Null, value)),
+        ("max_concurrent", coordinator.max_concurrent.get().into()),
+        ("queue_size", coordinator.queue_size.into()),
+        ("timeout_seconds", seconds(coordinator.timeout)),
+        ("history_limit", coordinator.history_limit.into()),
+        ("retry", retry(coordinator.retry)),
+    ])
+}
+
+fn retry(retry: Retry) -> Value {
+    map([
+        ("max_attempts", retry.max_attempts.get().into()),
+        ("backoff_ms", millis(retry.backoff)),
+        ("exponential_backoff", retry.exponential_backoff.into()),
+    ])
+}
+
+fn logging(config: &CheckedConfig) -> Value {
+    let logging = &config.logging;
+    let format = match logging.format {
+        LogFormat::Json => "json",
+        LogFormat::Text => "text",
+    };
+    let file = logging.file.as_deref().map_or("stderr".into(), path);
+    let level = logging.level.as_str().to_ascii_lowercase();
+    map([
+        ("level", level.into()),
+        ("format", format.into()),
+        ("file", file),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{CheckedConfig, check_text};
+
+    fn load(text: &str) -> CheckedConfig {
+        check_text("f", text, &|_| None, false).unwrap()
+    }
+
+    #[test]
+    fn what_is_written_holds_the_same_when_it_is_read_again() {
+        let text = "server: {header_timeout: 0.5, expose_metrics: true}\n\
+                    ops: {listen: '10.0.0.1:9', allow_remote: true}\nstate_dir: '/a/$${X}'\n\
+                    providers:\n  ollama: {rate_limit: {requests_per_second: 0.5}}\n  s: {kind: \
+                    simulator, models: ['null', sim]}\n  openai: {enable_batching: true}\n\
+                    models: {'12': [{provider: s, model: 'sim', weight: 3}]}\n\
+                    cache: {eviction_policy: lfu, default_ttl: 0}\nlogging: {level: off, file: \
+                    stderr}\ncoordinators: {queue_size: 0, named: {X: {default_model: sim+cut-4}}}\n";
+        let config = load(text);
+        let mut again = load(&config.to_yaml());
+        again.warnings.clone_from(&config.warnings);
+        assert_eq!(format!("{again:#?}"), format!("{config:#?}"));
+    }
+
+    #[test]
+    fn secrets_are_not_written() {
+        let text = "auth: {keys: [hunter2-0123456789]}\nproviders:\n  openai: {api_key: \
+                    hunter2, proxy: 'http://u:hunter2@h:1'}\n";
+        let written = load(text).to_yaml();
+        assert!(!written.contains("hunter2"), "{written}");
+        assert_eq!(written.matches("***").count(), 3, "{written}");
+    }
+}
