@@ -1,8 +1,9 @@
 //! What is wrong in a configuration, and where.
 //!
 //! A [`Fault`] is one thing that the operator has to change. It prints as one line that an editor
-//! can jump to. It must never hold a secret: values are shown as they were written, before
-//! `${ENV}` is filled in, and values that are secrets are not shown at all.
+//! can jump to. It must never hold a secret: a value that cannot be read is shown as it was
+//! written, before `${ENV}` is filled in (only a name that leads nowhere is shown filled in), and
+//! URLs and the values of secrets are not shown at all.
 
 use std::error::Error;
 use std::fmt;

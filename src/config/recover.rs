@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use super::fault::Pos;
-use super::tree::{Entry, Node, Problem, Value, build, join};
+use super::tree::{Entry, Node, PROBLEMS_MAX, Problem, Value, build, join};
 
 /// How often a block is cut into smaller ones.
 const CUTS_MAX: usize = 8;
@@ -52,13 +52,22 @@ impl Recovery<'_> {
         entries
     }
 
+    fn push(&mut self, problem: Problem) {
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(problem);
+        }
+    }
+
     /// Reads one key with all that is indented below it.
     fn chunk(&mut self, range: Range<usize>, path: &str, depth: usize, out: &mut Vec<Entry>) {
         let text = self.lines[range.clone()].concat();
         let lines_before = u32::try_from(range.start).unwrap_or(u32::MAX);
         let mut problem = match build(&text, lines_before, path) {
             Ok(parsed) => {
-                self.problems.extend(parsed.problems);
+                parsed
+                    .problems
+                    .into_iter()
+                    .for_each(|found| self.push(found));
                 match parsed.root {
                     Some(Node {
                         value: Value::Map(entries),
@@ -77,7 +86,7 @@ impl Recovery<'_> {
         };
         let head = self.lines[range.start];
         let Some(key) = key_of(head) else {
-            return self.problems.push(problem);
+            return self.push(problem);
         };
         if problem.path == path {
             problem.path = join(path, key);
@@ -99,7 +108,7 @@ impl Recovery<'_> {
         };
         let found = self.problems.len() > before;
         if !found {
-            self.problems.push(problem);
+            self.push(problem);
         }
         out.push(Entry {
             key: key.to_owned(),

@@ -15,6 +15,10 @@ use super::recover::recover;
 pub(super) const TEXT_BYTES_MAX: usize = 1 << 20;
 /// How deep lists and mappings may be nested.
 pub(super) const DEPTH_MAX: usize = 64;
+/// How many items a list or mapping may have.
+const ITEMS_MAX: usize = 10_000;
+/// How many problems are kept: more than anybody reads, and each has a path of its own.
+pub(super) const PROBLEMS_MAX: usize = 1000;
 
 /// A value and where it begins.
 #[derive(Debug)]
@@ -120,6 +124,7 @@ pub(super) fn build(text: &str, lines_before: u32, path: &str) -> Result<Parsed,
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| builder.syntax(&error, text))?;
         let pos = builder.pos(span.start);
+        builder.check_length(pos)?;
         if !builder.event(event, pos)? {
             break;
         }
@@ -176,6 +181,9 @@ impl Builder<'_> {
     }
 
     fn problem(&mut self, pos: Pos, message: &str, expected: &'static str) {
+        if self.problems.len() >= PROBLEMS_MAX {
+            return;
+        }
         let path = self.path();
         self.problems.push(Problem {
             pos,
@@ -232,6 +240,23 @@ impl Builder<'_> {
         }
         self.stack.push(open);
         Ok(())
+    }
+
+    fn check_length(&self, pos: Pos) -> Result<(), Problem> {
+        let length = match self.stack.last() {
+            Some(Open::List(_, items)) => items.len(),
+            Some(Open::Map(_, entries, _)) => entries.len(),
+            None => 0,
+        };
+        if length <= ITEMS_MAX {
+            return Ok(());
+        }
+        Err(Problem {
+            pos,
+            path: String::new(),
+            message: format!("has more than {ITEMS_MAX} items"),
+            expected: "a shorter list",
+        })
     }
 
     fn refuse_extras(&mut self, pos: Pos, anchor: bool, tag: bool) {

@@ -13,6 +13,8 @@ mod routes;
 mod unbuilt;
 
 #[cfg(test)]
+mod faulty;
+#[cfg(test)]
 mod shipped;
 #[cfg(test)]
 mod tests;

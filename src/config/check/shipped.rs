@@ -80,6 +80,49 @@ fn the_shipped_file_and_the_schema_name_the_same_keys() {
     assert_eq!(found[0].key, "providers.anthropic.ca_file");
 }
 
+#[test]
+fn the_worst_texts_are_read_in_bounded_time() {
+    // Long enough for work that grows with the square to show, with room for a slow machine.
+    let most = tree::TEXT_BYTES_MAX / 8;
+    for part in [
+        "a: b: c\n",
+        "- ",
+        "[",
+        "{",
+        "&a ",
+        "a: *a\n",
+        "'",
+        "\"\\",
+        "? ",
+        "- &a *a\n",
+        "a:\n ",
+        "${",
+        "a: {\n",
+        "1,",
+        "\t",
+        ": ",
+        "|\n",
+        "%A\n",
+        "!a ",
+        "\u{85}",
+        "\u{feff}",
+    ] {
+        for head in [
+            "",
+            "models: [",
+            "providers:\n  x: {",
+            "auth: {keys: [",
+            "state_dir: \"",
+        ] {
+            let text = format!("{head}{}", part.repeat((most - head.len()) / part.len()));
+            let started = std::time::Instant::now();
+            let _ = check_text("f", &text, &no_env, false);
+            let took = started.elapsed();
+            assert!(took.as_secs() < 10, "{head}{part}: {took:?}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
