@@ -522,11 +522,15 @@ impl EventLoop {
     fn on_answered(&mut self, index: usize, answer: Answer) {
         self.busy -= 1;
         let conn = &mut self.slab[index];
+        // No longer busy, or `remove` below would count it off a second time.
+        conn.phase = Phase::Closing;
         conn.cancel = None;
         conn.retry_input = true;
         {
             let mut out = conn.wire.out.lock();
-            out.answer = Answer::None;
+            if answer != Answer::Abort {
+                out.answer = Answer::None;
+            }
             out.wake_when_finished = false;
             if out.closed && answer != Answer::Abort {
                 drop(out);
@@ -674,10 +678,10 @@ impl EventLoop {
         if matches!(conn.phase, Phase::Busy) {
             self.busy -= 1;
         }
-        let deadline = {
+        let (deadline, aborted) = {
             let mut out = conn.wire.out.lock();
             out.close();
-            out.deadline.take()
+            (out.deadline.take(), out.answer == Answer::Abort)
         };
         // Outside the lock: it may own the connection's responder.
         drop(deadline);
@@ -693,8 +697,9 @@ impl EventLoop {
             .poll
             .registry()
             .deregister(&mut SourceFd(&conn.wire.stream.as_raw_fd()));
-        // The call's worker may hold the connection a while longer; the client must not.
-        if Arc::strong_count(&conn.wire) > 1 {
+        // The call's worker may hold the connection a while longer; the client must not. One that
+        // is to be reset must not be shut down first: its client would see an orderly end.
+        if Arc::strong_count(&conn.wire) > 1 && !aborted {
             let _ = conn.wire.stream.shutdown(Shutdown::Both);
         }
         self.stats.connections.fetch_sub(1, Ordering::Relaxed);
