@@ -28,6 +28,8 @@ mod timer;
 mod tool;
 
 #[cfg(test)]
+mod server_tests;
+#[cfg(test)]
 mod tests;
 
 pub use in_process::{Answer, InProcess};
