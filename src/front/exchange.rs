@@ -451,6 +451,11 @@ impl StreamWriter {
         })
     }
 
+    /// Bytes that the client has left unread so far, for a writer that can wait for it.
+    pub fn unread_bytes(&self) -> usize {
+        self.wire.out.lock().pending()
+    }
+
     /// Sends the head now, before there is anything to stream.
     ///
     /// # Errors
