@@ -16,13 +16,14 @@ use super::journal::{Ended, Outcome};
 use super::script::{End, Script};
 use super::server::{Service, head};
 use crate::cancel::{Abort, Cancel, Reason};
-use crate::front::{self, Gone, Request, Responder, Response, StreamWriter};
+use crate::front::{Gone, Request, Responder, Response, StreamWriter};
 use crate::thread::{self, State};
 
 /// Bytes of events that are written at once where none has a delay.
 const BATCH_BYTES: usize = 64 << 10;
-/// With more than this unread by all clients, unpaced streams make way for a moment.
-const UNREAD_BYTES_HIGH: usize = 8 << 20;
+/// A stream whose client has more than this unread is not written on for a moment. It is the
+/// front that ends a client that reads nothing at all.
+const UNREAD_BYTES_HIGH: usize = 1 << 20;
 const UNREAD_PAUSE: Duration = Duration::from_millis(5);
 /// Messages that are taken before due answers get their turn.
 const MESSAGES_IN_A_ROW: usize = 256;
@@ -149,6 +150,11 @@ impl Job {
 
     /// Writes the steps that are due now, up to a delay, the end, or a batch.
     fn go_on(&mut self, mut writer: StreamWriter, service: &Service, buffer: &mut Vec<u8>) -> Next {
+        if writer.unread_bytes() > UNREAD_BYTES_HIGH {
+            self.due = Instant::now() + UNREAD_PAUSE;
+            self.way = Way::Stream(writer);
+            return Next::At(self.due);
+        }
         buffer.clear();
         self.script.steps.render(buffer);
         let delay = loop {
@@ -175,8 +181,7 @@ impl Job {
             None if self.script.end == End::Stall => Next::Hold,
             None => return self.unless_gone(sent, Next::Done, service),
             Some(Duration::ZERO) => {
-                let pause = front::outbox_bytes() > UNREAD_BYTES_HIGH;
-                self.due = Instant::now() + if pause { UNREAD_PAUSE } else { Duration::ZERO };
+                self.due = Instant::now();
                 Next::At(self.due)
             }
             Some(delay) => {
