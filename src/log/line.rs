@@ -1,0 +1,413 @@
+//! One log line, as it is encoded on the thread that logs. Pure: bytes in memory, no I/O.
+//!
+//! Values are escaped as they are written, so nothing that a provider or a caller sent can start
+//! a line of its own, and no value is formatted twice. Every value has a longest length, so a
+//! line has one too.
+
+use std::fmt::{self, Write as _};
+use std::time::{Duration, SystemTime};
+
+use ::log::kv::{self, Key, Value, VisitSource, VisitValue};
+use ::log::{Level, Record};
+
+use super::clock::Utc;
+use crate::config::checked::LogFormat;
+
+/// Longest message, in bytes before escaping; what follows is cut and marked by an ellipsis.
+pub(super) const MESSAGE_BYTES_MAX: usize = 8 << 10;
+/// Longest value of any other field.
+pub(super) const VALUE_BYTES_MAX: usize = 1 << 10;
+/// Most lines are shorter, so that a line is one allocation.
+const LINE_BYTES_USUAL: usize = 640;
+/// Keys that every line has; a field of such a name is written with an underscore before it.
+const RESERVED: [&str; 5] = ["timestamp", "level", "logger", "message", "service"];
+
+/// A line being written.
+pub(super) struct Line {
+    bytes: Vec<u8>,
+    format: LogFormat,
+}
+
+impl Line {
+    /// A line with its fixed fields.
+    pub fn begin(
+        format: LogFormat,
+        time: SystemTime,
+        level: Level,
+        logger: &str,
+        message: fmt::Arguments<'_>,
+    ) -> Self {
+        let mut line = Self {
+            bytes: Vec::with_capacity(LINE_BYTES_USUAL),
+            format,
+        };
+        let time = Utc::at(time).rfc3339();
+        match format {
+            LogFormat::Json => {
+                line.raw("{\"timestamp\":\"");
+                line.raw(time.as_str());
+                line.raw("\",\"level\":\"");
+                line.raw(level.as_str());
+                line.raw("\",\"logger\":\"");
+                line.escaped(VALUE_BYTES_MAX, format_args!("{logger}"));
+                line.raw("\",\"message\":\"");
+                line.escaped(MESSAGE_BYTES_MAX, message);
+                line.raw("\",\"service\":\"victor\"");
+            }
+            LogFormat::Text => {
+                line.raw(time.as_str());
+                let _ = write!(line, " {:<5} ", level.as_str());
+                line.escaped(VALUE_BYTES_MAX, format_args!("{logger}"));
+                line.raw(" ");
+                line.escaped(MESSAGE_BYTES_MAX, message);
+            }
+        }
+        line
+    }
+
+    /// A line for a record of the `log` crate with its key-value pairs.
+    pub fn of(format: LogFormat, time: SystemTime, record: &Record<'_>) -> Self {
+        let mut line = Self::begin(
+            format,
+            time,
+            record.level(),
+            record.target(),
+            *record.args(),
+        );
+        // The visitor below never fails.
+        let _ = record.key_values().visit(&mut Fields(&mut line));
+        line
+    }
+
+    /// Adds a text field.
+    pub fn text(&mut self, key: &str, value: &str) {
+        self.display(key, format_args!("{value}"));
+    }
+
+    /// Adds a text field from what is displayed.
+    pub fn display(&mut self, key: &str, value: fmt::Arguments<'_>) {
+        self.key(key);
+        self.raw("\"");
+        self.quoted(VALUE_BYTES_MAX, value);
+        self.raw("\"");
+    }
+
+    /// Adds a whole number.
+    pub fn number(&mut self, key: &str, value: u64) {
+        self.key(key);
+        self.digits(value);
+    }
+
+    /// Adds a duration in milliseconds, with microseconds as its decimals.
+    pub fn milliseconds(&mut self, key: &str, value: Duration) {
+        let micros = value.as_micros().min(u128::from(u64::MAX)) as u64;
+        self.key(key);
+        self.digits(micros / 1000);
+        let rest = micros % 1000;
+        let digit = |by: u64| b'0' + (rest / by % 10) as u8;
+        self.bytes
+            .extend_from_slice(&[b'.', digit(100), digit(10), digit(1)]);
+    }
+
+    /// Adds a truth value.
+    pub fn flag(&mut self, key: &str, value: bool) {
+        self.bare(key, format_args!("{value}"));
+    }
+
+    /// The finished line, with its line feed.
+    pub fn finish(mut self) -> Vec<u8> {
+        if self.format == LogFormat::Json {
+            self.raw("}");
+        }
+        self.raw("\n");
+        self.bytes
+    }
+
+    /// Adds a value that needs no quotes and no escapes.
+    fn bare(&mut self, key: &str, value: fmt::Arguments<'_>) {
+        self.key(key);
+        let _ = self.write_fmt(value);
+    }
+
+    fn key(&mut self, key: &str) {
+        let prefix = if RESERVED.contains(&key) { "_" } else { "" };
+        match self.format {
+            LogFormat::Json => {
+                self.raw(",\"");
+                self.raw(prefix);
+                self.quoted(VALUE_BYTES_MAX, format_args!("{key}"));
+                self.raw("\":");
+            }
+            LogFormat::Text => {
+                self.raw(" ");
+                self.escaped(VALUE_BYTES_MAX, format_args!("{key}"));
+                self.raw("=");
+            }
+        }
+    }
+
+    fn raw(&mut self, text: &str) {
+        self.bytes.extend_from_slice(text.as_bytes());
+    }
+
+    fn digits(&mut self, mut value: u64) {
+        let mut place = [0; 20];
+        let mut at = place.len();
+        loop {
+            at -= 1;
+            place[at] = b'0' + (value % 10) as u8;
+            value /= 10;
+            if value == 0 {
+                break;
+            }
+        }
+        self.bytes.extend_from_slice(&place[at..]);
+    }
+
+    /// Between quotes: quotes and backslashes are escaped in either format.
+    fn quoted(&mut self, left: usize, text: fmt::Arguments<'_>) {
+        self.escape(left, true, text);
+    }
+
+    /// The message and the logger, which the text format does not quote.
+    fn escaped(&mut self, left: usize, text: fmt::Arguments<'_>) {
+        self.escape(left, self.format == LogFormat::Json, text);
+    }
+
+    fn escape(&mut self, left: usize, quotes: bool, text: fmt::Arguments<'_>) {
+        let mut escaping = Escaping {
+            bytes: &mut self.bytes,
+            quotes,
+            left,
+            cut: false,
+        };
+        // Fails only where a `Display` of somebody's fails; what it wrote stays.
+        let _ = match text.as_str() {
+            Some(literal) => escaping.write_str(literal),
+            None => escaping.write_fmt(text),
+        };
+    }
+}
+
+impl fmt::Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.raw(text);
+        Ok(())
+    }
+}
+
+/// Escapes what is written to it (RFC 8259 section 7) and cuts it to a length.
+struct Escaping<'a> {
+    bytes: &'a mut Vec<u8>,
+    quotes: bool,
+    left: usize,
+    cut: bool,
+}
+
+impl fmt::Write for Escaping<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.cut {
+            return Ok(());
+        }
+        let mut rest = text;
+        if rest.len() > self.left {
+            let mut end = self.left;
+            while !rest.is_char_boundary(end) {
+                end -= 1;
+            }
+            rest = &rest[..end];
+            self.cut = true;
+        }
+        self.left -= rest.len();
+        let mut rest = rest.as_bytes();
+        let special = |byte: &u8| {
+            *byte < 0x20 || *byte == 0x7f || (self.quotes && matches!(byte, b'"' | b'\\'))
+        };
+        while let Some(at) = rest.iter().position(special) {
+            self.bytes.extend_from_slice(&rest[..at]);
+            push_escape(self.bytes, rest[at]);
+            rest = &rest[at + 1..];
+        }
+        self.bytes.extend_from_slice(rest);
+        if self.cut {
+            self.bytes.extend_from_slice("…".as_bytes());
+        }
+        Ok(())
+    }
+}
+
+fn push_escape(bytes: &mut Vec<u8>, byte: u8) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    match byte {
+        b'"' => bytes.extend_from_slice(b"\\\""),
+        b'\\' => bytes.extend_from_slice(b"\\\\"),
+        b'\n' => bytes.extend_from_slice(b"\\n"),
+        b'\r' => bytes.extend_from_slice(b"\\r"),
+        b'\t' => bytes.extend_from_slice(b"\\t"),
+        _ => bytes.extend_from_slice(&[
+            b'\\',
+            b'u',
+            b'0',
+            b'0',
+            HEX[usize::from(byte >> 4)],
+            HEX[usize::from(byte & 15)],
+        ]),
+    }
+}
+
+/// Writes a record's key-value pairs as fields.
+struct Fields<'a>(&'a mut Line);
+
+impl<'kvs> VisitSource<'kvs> for Fields<'_> {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+        value.visit(Field {
+            line: self.0,
+            key: key.as_str(),
+        })
+    }
+}
+
+/// Writes one value in its own type: numbers stay numbers.
+struct Field<'a> {
+    line: &'a mut Line,
+    key: &'a str,
+}
+
+impl<'v> VisitValue<'v> for Field<'_> {
+    fn visit_any(&mut self, value: Value<'_>) -> Result<(), kv::Error> {
+        self.line.display(self.key, format_args!("{value}"));
+        Ok(())
+    }
+
+    fn visit_null(&mut self) -> Result<(), kv::Error> {
+        self.line.bare(self.key, format_args!("null"));
+        Ok(())
+    }
+
+    fn visit_u64(&mut self, value: u64) -> Result<(), kv::Error> {
+        self.line.number(self.key, value);
+        Ok(())
+    }
+
+    fn visit_i64(&mut self, value: i64) -> Result<(), kv::Error> {
+        self.line.bare(self.key, format_args!("{value}"));
+        Ok(())
+    }
+
+    fn visit_f64(&mut self, value: f64) -> Result<(), kv::Error> {
+        if value.is_finite() {
+            self.line.bare(self.key, format_args!("{value}"));
+        } else {
+            // JSON has no such number (RFC 8259 section 6).
+            self.line.bare(self.key, format_args!("null"));
+        }
+        Ok(())
+    }
+
+    fn visit_bool(&mut self, value: bool) -> Result<(), kv::Error> {
+        self.line.flag(self.key, value);
+        Ok(())
+    }
+
+    fn visit_str(&mut self, value: &str) -> Result<(), kv::Error> {
+        self.line.text(self.key, value);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Value as Json, json};
+    use std::time::UNIX_EPOCH;
+
+    fn line(format: LogFormat, message: &str, fields: impl FnOnce(&mut Line)) -> String {
+        let mut line = Line::begin(
+            format,
+            UNIX_EPOCH,
+            Level::Warn,
+            "victor::test",
+            format_args!("{message}"),
+        );
+        fields(&mut line);
+        String::from_utf8(line.finish()).unwrap()
+    }
+
+    fn parsed(message: &str, fields: impl FnOnce(&mut Line)) -> Json {
+        let text = line(LogFormat::Json, message, fields);
+        assert_eq!(text.matches('\n').count(), 1, "one line: {text:?}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn a_line_has_its_fixed_fields_first() {
+        assert_eq!(
+            line(LogFormat::Json, "hello", |_| ()),
+            "{\"timestamp\":\"1970-01-01T00:00:00.000Z\",\"level\":\"WARN\",\
+             \"logger\":\"victor::test\",\"message\":\"hello\",\"service\":\"victor\"}\n"
+        );
+        assert_eq!(
+            line(LogFormat::Text, "hello\n\"x\"", |line| line
+                .text("key", "a \"b\"\n")),
+            "1970-01-01T00:00:00.000Z WARN  victor::test hello\\n\"x\" key=\"a \\\"b\\\"\\n\"\n"
+        );
+    }
+
+    #[test]
+    fn key_values_keep_their_types_and_cannot_hide_a_fixed_field() {
+        let pairs: &[(&str, Value<'_>)] = &[
+            ("count", Value::from(3_u64)),
+            ("below", Value::from(-3_i64)),
+            ("ratio", Value::from(0.25)),
+            ("not_a_number", Value::from(f64::NAN)),
+            ("on", Value::from(true)),
+            ("name", Value::from("a\"b")),
+            ("level", Value::from("mine")),
+        ];
+        let record = Record::builder()
+            .level(Level::Info)
+            .target("t")
+            .args(format_args!("m"))
+            .key_values(&pairs)
+            .build();
+        let text = Line::of(LogFormat::Json, UNIX_EPOCH, &record).finish();
+        let got: Json = serde_json::from_slice(&text).unwrap();
+        let expected = json!({
+            "timestamp": "1970-01-01T00:00:00.000Z", "level": "INFO", "logger": "t",
+            "message": "m", "service": "victor", "count": 3, "below": -3, "ratio": 0.25,
+            "not_a_number": null, "on": true, "name": "a\"b", "_level": "mine",
+        });
+        assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn durations_are_numbers() {
+        let got = parsed("", |line| {
+            line.milliseconds("a", Duration::from_micros(1_234_056));
+            line.milliseconds("b", Duration::ZERO);
+        });
+        assert_eq!((&got["a"], &got["b"]), (&json!(1234.056), &json!(0.0)));
+    }
+
+    #[test]
+    fn a_long_value_is_cut_at_a_character() {
+        let got = parsed(&"ä".repeat(MESSAGE_BYTES_MAX), |line| {
+            line.text("value", &"ab".repeat(VALUE_BYTES_MAX));
+        });
+        let message = got["message"].as_str().unwrap();
+        assert_eq!(message.len(), MESSAGE_BYTES_MAX + "…".len());
+        assert!(got["value"].as_str().unwrap().ends_with("b…"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_comes_back_from_its_line(message in ".{0,200}", value in any::<String>()) {
+            let got = parsed(&message, |line| line.text("value", &value));
+            prop_assert_eq!(got["message"].as_str(), Some(message.as_str()));
+            if value.len() <= VALUE_BYTES_MAX {
+                prop_assert_eq!(got["value"].as_str(), Some(value.as_str()));
+            }
+        }
+    }
+}
