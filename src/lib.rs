@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod ops;
 pub mod orchestrator;
 pub mod provider;
+pub mod rlimit;
 pub mod signals;
 pub mod simulator;
 pub mod sync;
