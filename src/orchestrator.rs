@@ -1,1 +1,238 @@
-//! In the making.
+//! Puts the parts together, in the order in which they need each other, and takes them apart
+//! again in the order that loses nothing.
+//!
+//! Start at [`serve`]: it starts everything, says so, and then does what signals ask for until
+//! one of them asks for the end. A failed start leaves nothing behind but its message.
+
+use std::fmt;
+use std::io;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{self, Receiver, select};
+
+use crate::api::Api;
+use crate::config::CheckedConfig;
+use crate::config::checked::Server;
+use crate::coordinator::Registry;
+use crate::front::{self, Front, Limits};
+use crate::health::Health;
+use crate::metrics::{Event, Metrics};
+use crate::ops::{Ops, Sources};
+use crate::provider::Providers;
+use crate::provider::route::Routes;
+use crate::signals::Signal;
+use crate::thread::{self, Role};
+use crate::{diagnostics, log, rlimit};
+
+/// What is left of the drain for answers that clients are still reading, at the least.
+const LAST_BYTES_MIN: Duration = Duration::from_secs(1);
+/// A front thread that handles the same events for longer has been wedged by a fault of ours.
+const WEDGED_AFTER: Duration = Duration::from_secs(10);
+
+/// Why the daemon did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// Something the operator can mend: an address that is taken.
+    Usage(String),
+    /// The system refused something.
+    System(&'static str, io::Error),
+}
+
+impl StartError {
+    /// Whether the configuration or command line must change.
+    pub const fn is_usage(&self) -> bool {
+        matches!(self, Self::Usage(_))
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(message) => f.write_str(message),
+            Self::System(what, error) => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// The running daemon.
+struct Daemon {
+    config: CheckedConfig,
+    api: Front,
+    ops: Ops,
+    coordinators: Arc<Registry>,
+    providers: Arc<Providers>,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+}
+
+/// Serves until a signal asks for the end, then drains.
+///
+/// # Errors
+/// See [`StartError`]; nothing is left running then.
+pub fn serve(config: CheckedConfig, signals: &Receiver<Signal>) -> Result<(), StartError> {
+    for warning in &config.warnings {
+        ::log::warn!("{warning}");
+    }
+    let daemon = Daemon::start(config)?;
+    daemon.announce();
+    for signal in signals {
+        ::log::info!("{} received", signal.as_str());
+        if signal.ends() {
+            break;
+        }
+        daemon.attend(signal);
+    }
+    daemon.drain(signals);
+    Ok(())
+}
+
+impl Daemon {
+    fn start(config: CheckedConfig) -> Result<Self, StartError> {
+        let system = |what| move |error| StartError::System(what, error);
+        let api_listener = bind("server.listen", &config)?;
+        let ops_listener = bind("ops.listen", &config)?;
+        let limits = limits(&config)?;
+        let metrics = Metrics::new(&config);
+        let providers = Arc::new(Providers::new(&config, &metrics).map_err(StartError::Usage)?);
+        let routes = Arc::new(Routes::new(&config, &providers, &metrics));
+        let coordinators = Registry::start(&config.coordinators, &metrics)
+            .map_err(system("the workers cannot be started"))?;
+        let coordinators = Arc::new(coordinators);
+        let health = Health::new(&config, Arc::clone(&metrics));
+        let api = Api::new(
+            &config,
+            routes,
+            Arc::clone(&coordinators),
+            Arc::clone(&health),
+            Arc::clone(&metrics),
+        );
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let api = Front::start("api", api_listener, cores, limits, Arc::new(api))
+            .map_err(system("the API plane cannot be started"))?;
+        let sources = Sources {
+            metrics: {
+                let metrics = Arc::clone(&metrics);
+                Box::new(move || metrics.render())
+            },
+            health: {
+                let health = Arc::clone(&health);
+                Box::new(move |path| health.answer(path))
+            },
+        };
+        let ops = Ops::start(ops_listener, sources, &config.state_dir)
+            .map_err(system("the ops plane cannot be started"))?;
+        observe(&metrics, &health, &coordinators, &providers, &api);
+        Ok(Self { config, api, ops, coordinators, providers, health, metrics })
+    }
+
+    /// Says that the daemon is ready, on standard output and in the log.
+    fn announce(&self) {
+        self.health.set_ready();
+        self.metrics.event(Event::ConfigLoaded);
+        let (api, ops) = (self.api.local_addr(), self.ops.local_addr());
+        ::log::info!(
+            version = env!("CARGO_PKG_VERSION"), api:% = api, ops:% = ops, demo = self.config.demo,
+            ready_ms = thread::uptime_ms();
+            "victor is ready"
+        );
+        if self.config.demo {
+            ::log::info!("demo: the built-in simulator answers; ask it for the model 'sim'");
+        }
+        log::ready();
+        println!("victor ready api={api} ops={ops}");
+    }
+
+    /// Does what a signal asks for, short of ending.
+    fn attend(&self, signal: Signal) {
+        match signal {
+            Signal::Hangup => {
+                log::reopen();
+                self.metrics.event(Event::LogReopened);
+                ::log::info!("log file reopened");
+            }
+            Signal::User1 => {
+                diagnostics::thread_dump::dump(self.log_folder().as_deref());
+                self.metrics.event(Event::ThreadDump);
+            }
+            _ => {}
+        }
+    }
+
+    fn log_folder(&self) -> Option<PathBuf> {
+        self.config.logging.file.as_deref().and_then(Path::parent).map(Path::to_owned)
+    }
+
+    /// Ends: no new calls, the calls in flight to their end, then everything else.
+    fn drain(self, signals: &Receiver<Signal>) {
+        let deadline = Instant::now() + self.config.server.drain_timeout;
+        self.health.set_draining();
+        self.api.drain();
+        self.metrics.event(Event::DrainStarted);
+        ::log::info!("draining: calls in flight go on, new ones are told 503");
+        if !self.wait_for_calls(deadline, signals) {
+            ::log::warn!("drain_timeout has passed; the calls that are left are ended");
+        }
+        self.ops.stop();
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.api.stop(left.max(LAST_BYTES_MIN));
+        self.coordinators.stop();
+        self.providers.shutdown();
+        ::log::info!("victor has ended");
+    }
+
+    /// Waits for the calls in flight while signals are still attended to.
+    fn wait_for_calls(&self, deadline: Instant, signals: &Receiver<Signal>) -> bool {
+        let (tell, told) = channel::bounded(1);
+        let coordinators = Arc::clone(&self.coordinators);
+        let waiter = thread::spawn("drain", Role::Main, move || {
+            // The receiver waits for this message alone.
+            let _ = tell.send(coordinators.wait_empty(deadline));
+            Ok(())
+        });
+        let Ok(waiter) = waiter else { return self.coordinators.wait_empty(deadline) };
+        let empty = loop {
+            select! {
+                recv(told) -> empty => break empty.unwrap_or(false),
+                recv(signals) -> signal => match signal {
+                    Ok(signal) => self.attend(signal),
+                    Err(_) => break told.recv().unwrap_or(false),
+                },
+            }
+        };
+        waiter.join();
+        empty
+    }
+}
+
+fn bind(key: &str, config: &CheckedConfig) -> Result<TcpListener, StartError> {
+    let address =
+        if key == "ops.listen" { config.ops.listen } else { config.server.listen };
+    front::bind(address).map_err(|error| StartError::Usage(format!("{key}: {error}")))
+}
+
+/// The API plane's limits; its connections are cut to what the limit of open files allows.
+fn limits(config: &CheckedConfig) -> Result<Limits, StartError> {
+    let Server { max_connections, header_timeout, body_timeout, .. } = config.server;
+    let files = rlimit::raise_open_files()
+        .map_err(|error| StartError::System("the limit of open files cannot be raised", error))?;
+    let upstream: usize = config.providers.values().map(|it| it.max_connections.get()).sum();
+    let (connections_max, warning) =
+        rlimit::connection_budget(max_connections.get(), files.soft, upstream);
+    if let Some(warning) = warning {
+        ::log::warn!("{warning}");
+    }
+    Ok(Limits {
+        body_bytes_max: config.server.max_body_bytes,
+        connections_max,
+        header_timeout,
+        body_timeout,
+        idle_timeout: config.server.idle_timeout,
+        write_timeout: config.server.write_timeout,
+        ..Limits::default()
+    })
+}
