@@ -7,6 +7,7 @@
 pub mod api;
 pub mod cancel;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod coordinator;
 pub mod diagnostics;
@@ -16,6 +17,7 @@ pub mod log;
 pub mod metrics;
 pub mod ops;
 pub mod orchestrator;
+pub mod procfs;
 pub mod provider;
 pub mod rlimit;
 pub mod signals;

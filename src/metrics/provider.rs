@@ -1,0 +1,330 @@
+//! What is counted for each provider and each of its models.
+//!
+//! Model names come from callers, so they are free text until somebody vouches for them: a model
+//! that the configuration names has its own series from the start, another one is `other` until
+//! the provider has answered for it ([`super::Metrics::admit_model`]).
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use super::registry::{Counter, Family, Gauge, Histogram, OTHER, Registry};
+use super::window::{Event, View, Window};
+use super::{Clock, LATENCY_BOUNDS};
+
+/// How one request to a provider ended. Closed: each has one label value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Outcome {
+    /// A complete answer.
+    Ok,
+    /// The provider refused what the caller asked for (4xx).
+    CallerFault,
+    /// The provider asks for patience (429).
+    RateLimited,
+    /// The provider failed (5xx).
+    ServerError,
+    /// No answer, or no further byte, in time.
+    Timeout,
+    /// No connection: name, TCP or TLS.
+    Connect,
+    /// The connection was reset before the answer began.
+    Reset,
+    /// The answer ended before it was complete.
+    Cut,
+    /// The answer could not be read as what it should be.
+    Malformed,
+    /// We gave up: the client left, the deadline passed, the daemon ends.
+    Cancelled,
+}
+
+/// Which side an outcome tells about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Blame {
+    /// The provider did its part.
+    None,
+    /// The provider failed.
+    Provider,
+    /// It says nothing about the provider's health.
+    Neither,
+}
+
+impl Outcome {
+    const ALL: [Self; 10] = [
+        Self::Ok,
+        Self::CallerFault,
+        Self::RateLimited,
+        Self::ServerError,
+        Self::Timeout,
+        Self::Connect,
+        Self::Reset,
+        Self::Cut,
+        Self::Malformed,
+        Self::Cancelled,
+    ];
+
+    /// The value of the label `outcome`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::CallerFault => "caller_fault",
+            Self::RateLimited => "rate_limited",
+            Self::ServerError => "server_error",
+            Self::Timeout => "timeout",
+            Self::Connect => "connect",
+            Self::Reset => "reset",
+            Self::Cut => "cut",
+            Self::Malformed => "malformed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    const fn blame(self) -> Blame {
+        match self {
+            Self::Ok | Self::CallerFault => Blame::None,
+            Self::RateLimited | Self::Cancelled => Blame::Neither,
+            Self::ServerError
+            | Self::Timeout
+            | Self::Connect
+            | Self::Reset
+            | Self::Cut
+            | Self::Malformed => Blame::Provider,
+        }
+    }
+}
+
+/// What a provider charges for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Token {
+    Input,
+    Output,
+    CacheRead,
+    CacheWrite,
+    Reasoning,
+}
+
+impl Token {
+    const ALL: [Self; 5] = [
+        Self::Input,
+        Self::Output,
+        Self::CacheRead,
+        Self::CacheWrite,
+        Self::Reasoning,
+    ];
+
+    /// The value of the label `type`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Output => "output",
+            Self::CacheRead => "cache_read",
+            Self::CacheWrite => "cache_write",
+            Self::Reasoning => "reasoning",
+        }
+    }
+}
+
+/// The families with a label `provider`.
+pub(super) struct Families {
+    requests: Family<Counter, 3>,
+    duration: Family<Histogram, 2>,
+    tokens: Family<Counter, 3>,
+    rate_limited: Family<Counter, 2>,
+    permits_in_use: Family<Gauge, 1>,
+    permits_max: Family<Gauge, 1>,
+    clock: Clock,
+}
+
+impl Families {
+    pub(super) fn new(registry: &Registry, clock: Clock) -> Self {
+        Self {
+            requests: registry.family(
+                "victor_provider_requests_total",
+                "Requests sent to the provider, by how they ended.",
+                ["provider", "model", "outcome"],
+            ),
+            duration: registry.histograms(
+                "victor_provider_duration_seconds",
+                "Duration of requests to the provider, to the last byte.",
+                ["provider", "model"],
+                LATENCY_BOUNDS,
+            ),
+            tokens: registry.family(
+                "victor_provider_tokens_total",
+                "Tokens as the provider counted them.",
+                ["provider", "model", "type"],
+            ),
+            rate_limited: registry.family(
+                "victor_provider_rate_limited_total",
+                "Requests held back by a rate limit; by=\"them\" is the provider's own (429).",
+                ["provider", "by"],
+            ),
+            permits_in_use: registry.family(
+                "victor_provider_permits_in_use",
+                "Calls that hold one of the provider's permits.",
+                ["provider"],
+            ),
+            permits_max: registry.family(
+                "victor_provider_permits_max",
+                "Permits of the provider: its max_connections.",
+                ["provider"],
+            ),
+            clock,
+        }
+    }
+
+    pub(super) fn provider(&self, name: &'static str) -> ProviderShared {
+        ProviderShared {
+            name,
+            permits_in_use: self.permits_in_use.with([name]),
+            permits_max: self.permits_max.with([name]),
+            rate_limited: self.rate_limited.with([name, "them"]),
+            window: Window::new(),
+            rate_limited_window: Window::of_counts(),
+            consecutive_failures: AtomicU32::new(0),
+            clock: self.clock,
+        }
+    }
+
+    pub(super) fn model(
+        &self,
+        provider: Arc<ProviderShared>,
+        model: &'static str,
+    ) -> ProviderMetrics {
+        let metrics = ProviderMetrics {
+            duration: self.duration.clone(),
+            duration_of_model: OnceLock::new(),
+            requests: self.requests.clone(),
+            by_outcome: Default::default(),
+            tokens: self.tokens.clone(),
+            by_token: Default::default(),
+            model,
+            provider,
+        };
+        if model != OTHER {
+            // So that the first call is seen as an increase.
+            metrics.requests(Outcome::Ok);
+            metrics.duration();
+        }
+        metrics
+    }
+}
+
+/// What all models of one provider share.
+pub struct ProviderShared {
+    name: &'static str,
+    /// Calls that hold a permit; the semaphore moves it.
+    pub permits_in_use: Arc<Gauge>,
+    /// How many permits there are.
+    pub permits_max: Arc<Gauge>,
+    rate_limited: Arc<Counter>,
+    window: Window,
+    /// How many of the requests in `window` met the provider's rate limit, as its errors.
+    rate_limited_window: Window,
+    consecutive_failures: AtomicU32,
+    clock: Clock,
+}
+
+impl ProviderShared {
+    /// The provider's name.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The last five minutes: requests that tell about the provider, its own faults as errors.
+    pub fn view(&self) -> View {
+        self.window.view(self.clock.now())
+    }
+
+    /// The last five minutes of requests that were answered at all, those met by the provider's
+    /// rate limit as errors.
+    pub fn rate_limited_view(&self) -> View {
+        self.rate_limited_window.view(self.clock.now())
+    }
+
+    /// The provider's faults since it last did its part.
+    pub fn consecutive_failures(&self) -> u32 {
+        self.consecutive_failures.load(Ordering::Relaxed)
+    }
+
+    fn settle(&self, outcome: Outcome, duration: Duration) {
+        let limited = outcome == Outcome::RateLimited;
+        if limited {
+            self.rate_limited.increment();
+        }
+        let now = self.clock.now();
+        let blame = outcome.blame();
+        if limited || blame == Blame::None {
+            let event = Event {
+                error: limited,
+                latency: None,
+            };
+            self.rate_limited_window.record(now, event);
+        }
+        match blame {
+            Blame::Neither => return,
+            Blame::None => self.consecutive_failures.store(0, Ordering::Relaxed),
+            Blame::Provider => {
+                self.consecutive_failures.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let event = Event {
+            error: blame == Blame::Provider,
+            latency: (outcome == Outcome::Ok).then_some(duration),
+        };
+        self.window.record(now, event);
+    }
+}
+
+/// One model of one provider. Most series appear when they first count: ten outcomes of every
+/// model would fill the families with zeros.
+pub struct ProviderMetrics {
+    provider: Arc<ProviderShared>,
+    model: &'static str,
+    duration: Family<Histogram, 2>,
+    duration_of_model: OnceLock<Arc<Histogram>>,
+    requests: Family<Counter, 3>,
+    by_outcome: [OnceLock<Arc<Counter>>; Outcome::ALL.len()],
+    tokens: Family<Counter, 3>,
+    by_token: [OnceLock<Arc<Counter>>; Token::ALL.len()],
+}
+
+impl ProviderMetrics {
+    /// What it shares with the provider's other models.
+    pub const fn shared(&self) -> &Arc<ProviderShared> {
+        &self.provider
+    }
+
+    /// Counts a request that has ended, in every counter, histogram and window at once.
+    pub fn settle(&self, outcome: Outcome, duration: Duration) {
+        self.requests(outcome).increment();
+        self.duration().observe(duration);
+        self.provider.settle(outcome, duration);
+    }
+
+    fn requests(&self, outcome: Outcome) -> &Counter {
+        self.by_outcome[outcome as usize].get_or_init(|| {
+            let labels = [self.provider.name, self.model, outcome.as_str()];
+            self.requests.with(labels)
+        })
+    }
+
+    fn duration(&self) -> &Histogram {
+        let labels = [self.provider.name, self.model];
+        self.duration_of_model
+            .get_or_init(|| self.duration.with(labels))
+    }
+
+    /// Counts tokens of an answer.
+    pub fn tokens(&self, token: Token, n: u64) {
+        if n == 0 {
+            return;
+        }
+        let counter = self.by_token[token as usize].get_or_init(|| {
+            let labels = [self.provider.name, self.model, token.as_str()];
+            self.tokens.with(labels)
+        });
+        counter.add(n);
+    }
+}
