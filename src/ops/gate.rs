@@ -95,7 +95,7 @@ pub(super) fn run(jobs: &Receiver<Job>, backend: &Backend) {
 
 /// Why tiny_http gave no answer.
 enum Failure {
-    /// It takes no connections: its accept loop is gone.
+    /// It cannot be reached, mostly because its accept loop is gone.
     Connect(io::Error),
     /// It took one and did not answer, or not sensibly.
     Answer(io::Error),
@@ -108,8 +108,11 @@ fn relay(target: &str, backend: &Backend, deadline: Instant) -> Response {
     match ask(&path, target, deadline) {
         Ok(answer) => answer,
         Err(Failure::Connect(error)) => {
-            log::error!("the ops plane's server takes no connections: {error}");
-            backend.rebuild(&path);
+            log::error!("the ops plane's server cannot be reached: {error}");
+            // Want of file descriptors, say, is not its fault.
+            if is_gone(&error) {
+                backend.rebuild(&path);
+            }
             busy()
         }
         Err(Failure::Answer(error)) if is_timeout(&error) => {
@@ -121,6 +124,15 @@ fn relay(target: &str, backend: &Backend, deadline: Instant) -> Response {
             Response::text(502, "The ops plane's server failed.\n")
         }
     }
+}
+
+/// Whether nobody listens on the socket, or not any more.
+fn is_gone(error: &io::Error) -> bool {
+    is_timeout(error)
+        || matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+        )
 }
 
 fn is_timeout(error: &io::Error) -> bool {

@@ -23,7 +23,7 @@ use crate::thread::{self, State};
 
 /// Between two attempts to build the server; doubled up to [`BACKOFF_MAX`].
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
-const BACKOFF_MAX: Duration = Duration::from_secs(30);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 /// A server and where it listens.
 #[derive(Clone)]
@@ -124,7 +124,10 @@ impl Backend {
             }
             Err(error) => return Err(error),
         };
-        let server = Server::from_listener(listener, None).map_err(io::Error::other)?;
+        // It panics where the system refuses it a thread.
+        let server = catch_unwind(|| Server::from_listener(listener, None))
+            .map_err(|_| io::Error::other("tiny_http panicked"))?
+            .map_err(io::Error::other)?;
         let server = Arc::new(server);
         *self.current.lock() = Some(Current {
             server: Arc::clone(&server),
