@@ -23,5 +23,6 @@ pub mod rlimit;
 pub mod signals;
 pub mod simulator;
 pub mod sync;
+pub mod systemd;
 pub mod thread;
 pub mod wire;
