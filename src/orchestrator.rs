@@ -9,6 +9,7 @@ use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{self, Receiver, select};
@@ -17,15 +18,16 @@ use crate::api::Api;
 use crate::config::CheckedConfig;
 use crate::config::checked::Server;
 use crate::coordinator::Registry;
-use crate::front::{self, Front, Limits};
-use crate::health::Health;
-use crate::metrics::{Event, Metrics};
+use crate::front::{self, Front, Limits, Stats};
+use crate::health::{Health, Lifecycle, Phase};
+use crate::metrics::{Collector, Event, Metrics};
 use crate::ops::{Ops, Sources};
 use crate::provider::Providers;
 use crate::provider::route::Routes;
 use crate::signals::Signal;
+use crate::systemd::Notice;
 use crate::thread::{self, Role};
-use crate::{diagnostics, log, rlimit};
+use crate::{diagnostics, log, rlimit, systemd};
 
 /// What is left of the drain for answers that clients are still reading, at the least.
 const LAST_BYTES_MIN: Duration = Duration::from_secs(1);
@@ -66,7 +68,7 @@ struct Daemon {
     ops: Ops,
     coordinators: Arc<Registry>,
     providers: Arc<Providers>,
-    health: Arc<Health>,
+    lifecycle: Arc<Lifecycle>,
     metrics: Arc<Metrics>,
 }
 
@@ -98,17 +100,19 @@ impl Daemon {
         let ops_listener = bind("ops.listen", &config)?;
         let limits = limits(&config)?;
         let metrics = Metrics::new(&config);
-        let providers = Arc::new(Providers::new(&config, &metrics).map_err(StartError::Usage)?);
-        let routes = Arc::new(Routes::new(&config, &providers, &metrics));
+        let providers = Arc::new(Providers::new(&config).map_err(StartError::Usage)?);
+        let routes = Arc::new(Routes::new(&config, providers.by_name()));
         let coordinators = Registry::start(&config.coordinators, &metrics)
             .map_err(system("the workers cannot be started"))?;
         let coordinators = Arc::new(coordinators);
-        let health = Health::new(&config, Arc::clone(&metrics));
+        let lifecycle = Arc::new(Lifecycle::new());
+        let health = Health::new(&config, Arc::clone(&metrics), Arc::clone(&lifecycle));
         let api = Api::new(
             &config,
             routes,
             Arc::clone(&coordinators),
             Arc::clone(&health),
+            Arc::clone(&lifecycle),
             Arc::clone(&metrics),
         );
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -126,14 +130,15 @@ impl Daemon {
         };
         let ops = Ops::start(ops_listener, sources, &config.state_dir)
             .map_err(system("the ops plane cannot be started"))?;
-        observe(&metrics, &health, &coordinators, &providers, &api);
-        Ok(Self { config, api, ops, coordinators, providers, health, metrics })
+        observe(&metrics, &health, &providers, &api);
+        Ok(Self { config, api, ops, coordinators, providers, lifecycle, metrics })
     }
 
     /// Says that the daemon is ready, on standard output and in the log.
     fn announce(&self) {
-        self.health.set_ready();
+        self.lifecycle.advance(Phase::Ready);
         self.metrics.event(Event::ConfigLoaded);
+        self.metrics.event(Event::Ready);
         let (api, ops) = (self.api.local_addr(), self.ops.local_addr());
         ::log::info!(
             version = env!("CARGO_PKG_VERSION"), api:% = api, ops:% = ops, demo = self.config.demo,
@@ -145,6 +150,7 @@ impl Daemon {
         }
         log::ready();
         println!("victor ready api={api} ops={ops}");
+        systemd::notify(Notice::Ready);
     }
 
     /// Does what a signal asks for, short of ending.
@@ -170,7 +176,8 @@ impl Daemon {
     /// Ends: no new calls, the calls in flight to their end, then everything else.
     fn drain(self, signals: &Receiver<Signal>) {
         let deadline = Instant::now() + self.config.server.drain_timeout;
-        self.health.set_draining();
+        self.lifecycle.advance(Phase::Draining);
+        systemd::notify(Notice::Stopping);
         self.api.drain();
         self.metrics.event(Event::DrainStarted);
         ::log::info!("draining: calls in flight go on, new ones are told 503");
@@ -222,7 +229,7 @@ fn limits(config: &CheckedConfig) -> Result<Limits, StartError> {
         .map_err(|error| StartError::System("the limit of open files cannot be raised", error))?;
     let upstream: usize = config.providers.values().map(|it| it.max_connections.get()).sum();
     let (connections_max, warning) =
-        rlimit::connection_budget(max_connections.get(), files.soft, upstream);
+        rlimit::connection_budget(max_connections.get(), files.soft, rlimit::RESERVE_BASE + upstream);
     if let Some(warning) = warning {
         ::log::warn!("{warning}");
     }
@@ -235,4 +242,55 @@ fn limits(config: &CheckedConfig) -> Result<Limits, StartError> {
         write_timeout: config.server.write_timeout,
         ..Limits::default()
     })
+}
+
+/// Lets metrics and health look at what others count.
+fn observe(metrics: &Arc<Metrics>, health: &Health, providers: &Arc<Providers>, api: &Front) {
+    let (stats, asked) = (Arc::clone(api.stats()), Arc::clone(providers));
+    let shared: Vec<_> =
+        providers.iter().map(|it| metrics.provider_shared(it.name())).collect();
+    metrics.collect(Box::new(move |collector| {
+        for (provider, shared) in asked.iter().zip(&shared) {
+            shared.permits_in_use.set(provider.permits_in_use() as i64);
+        }
+        collect_connections(collector, &stats);
+        collector.counter(
+            "victor_log_dropped_total",
+            "Log lines that were lost because the queue was full or nothing could be written.",
+            &[],
+            log::dropped() as f64,
+        );
+    }));
+    metrics.account("outboxes", Box::new(|| front::outbox_bytes() as u64));
+    health.watch("api", api.wedged_probe(WEDGED_AFTER));
+}
+
+fn collect_connections(collector: &mut Collector, stats: &Stats) {
+    collector.gauge(
+        "victor_http_connections",
+        "Connections that clients have open on the API port.",
+        &[],
+        stats.connections.load(Ordering::Relaxed) as f64,
+    );
+    collector.counter(
+        "victor_http_connections_accepted_total",
+        "Connections accepted on the API port.",
+        &[],
+        stats.accepted.load(Ordering::Relaxed) as f64,
+    );
+    let ended = [
+        ("refused", &stats.refused),
+        ("evicted", &stats.evicted),
+        ("timed_out", &stats.timed_out),
+        ("slow_client", &stats.slow_clients),
+        ("accept_error", &stats.accept_errors),
+    ];
+    for (reason, count) in ended {
+        collector.counter(
+            "victor_http_connections_ended_total",
+            "Connections ended because a bound of the API port was reached, by reason.",
+            &[("reason", reason)],
+            count.load(Ordering::Relaxed) as f64,
+        );
+    }
 }

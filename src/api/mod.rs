@@ -14,9 +14,9 @@ use crate::config::CheckedConfig;
 use crate::coordinator::call::{Call, Decoded, error_response, push_request_id};
 use crate::coordinator::{Coordinator, Registry};
 use crate::front::{Handler, Request, Responder, Response};
-use crate::health::Health;
+use crate::health::{Health, Lifecycle};
 use crate::log::{self, CallRecord};
-use crate::metrics::{HttpRoute, Metrics, RejectReason};
+use crate::metrics::{Accounted, Metrics, Rejection, Route};
 use crate::provider::route::Routes;
 use crate::wire::errors::{ApiError, Kind, error_body};
 use crate::wire::{Dialect, Endpoint};
@@ -36,12 +36,13 @@ pub struct Api {
     routes: Arc<Routes>,
     coordinators: Arc<Registry>,
     health: Arc<Health>,
+    lifecycle: Arc<Lifecycle>,
     metrics: Arc<Metrics>,
 }
 
 /// An error that is answered on the front thread.
 struct Refused {
-    route: HttpRoute,
+    route: Route,
     dialect: Dialect,
     error: ApiError,
     retry_after: Option<Duration>,
@@ -49,7 +50,7 @@ struct Refused {
 }
 
 impl Refused {
-    const fn new(route: HttpRoute, dialect: Dialect, error: ApiError) -> Self {
+    const fn new(route: Route, dialect: Dialect, error: ApiError) -> Self {
         Self { route, dialect, error, retry_after: None, allow: None }
     }
 }
@@ -61,6 +62,7 @@ impl Api {
         routes: Arc<Routes>,
         coordinators: Arc<Registry>,
         health: Arc<Health>,
+        lifecycle: Arc<Lifecycle>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
@@ -69,36 +71,37 @@ impl Api {
             routes,
             coordinators,
             health,
+            lifecycle,
             metrics,
         }
     }
 
     /// The answer to a request that reads something: health, metrics, models.
-    fn read(&self, request: &Request) -> Result<(HttpRoute, Response), Refused> {
+    fn read(&self, request: &Request) -> Result<(Route, Response), Refused> {
         let path = request.path();
         if let Some((status, body)) = self.health.answer(path) {
             let response = Response::json(status, body).header("cache-control", "no-store");
-            return Ok((HttpRoute::Health, response));
+            return Ok((Route::Health, response));
         }
         let dialect = dialect_of(request);
         if path == "/metrics" && self.expose_metrics {
-            self.admit(request, HttpRoute::Metrics, dialect)?;
+            self.admit(request, Route::Metrics, dialect)?;
             let text = self.metrics.render().into_bytes();
             let kind = "text/plain; version=0.0.4; charset=utf-8";
             let response = Response::new(200).header("content-type", kind).body(text);
-            return Ok((HttpRoute::Metrics, response));
+            return Ok((Route::Metrics, response));
         }
         if let Some(rest) = path.strip_prefix("/v1/models") {
-            self.admit(request, HttpRoute::Models, dialect)?;
+            self.admit(request, Route::Models, dialect)?;
             return models::answer(rest, dialect, &self.routes)
-                .map(|response| (HttpRoute::Models, response))
-                .map_err(|error| Refused::new(HttpRoute::Models, dialect, error));
+                .map(|response| (Route::Models, response))
+                .map_err(|error| Refused::new(Route::Models, dialect, error));
         }
         Err(not_found(request))
     }
 
     /// Checks the caller's key.
-    fn admit(&self, request: &Request, route: HttpRoute, dialect: Dialect) -> Result<(), Refused> {
+    fn admit(&self, request: &Request, route: Route, dialect: Dialect) -> Result<(), Refused> {
         self.keys.admit(request).map_err(|error| Refused::new(route, dialect, error))
     }
 
@@ -108,14 +111,14 @@ impl Api {
         endpoint: Endpoint,
         request: &Request,
     ) -> Result<(Arc<Coordinator>, Option<Decoded>), Refused> {
-        let (route, dialect) = (route_of(endpoint), endpoint.dialect());
+        let (route, dialect) = (Route::from(endpoint), endpoint.dialect());
         let refused = |error| Refused::new(route, dialect, error);
         self.admit(request, route, dialect)?;
-        if self.health.is_draining() {
+        if self.lifecycle.is_draining() {
             let message = "victor is shutting down; send the call again, to its successor";
             let error = ApiError::new(Kind::Overloaded, message).code("draining");
             let coordinator = self.coordinators.default_for(endpoint);
-            coordinator.metrics().rejected(RejectReason::Draining);
+            coordinator.metrics().reject(Rejection::Draining);
             return Err(Refused { retry_after: Some(DRAIN_RETRY_AFTER), ..refused(error) });
         }
         if let Some(coding) = request.header("content-encoding")
@@ -154,7 +157,10 @@ impl Api {
     fn run(&self, endpoint: Endpoint, request: Request, responder: Responder) {
         match self.prepare(endpoint, &request) {
             Ok((coordinator, decoded)) => {
+                let accounted = Accounted::new(coordinator.metrics());
+                accounted.add(request.body.len());
                 let call = Call {
+                    accounted,
                     endpoint,
                     request_id: request_id(&request),
                     deadline: request.received + coordinator.config().timeout,
@@ -181,7 +187,7 @@ impl Api {
         if error.status == 401 {
             response.push_header("www-authenticate", b"Bearer");
         }
-        self.metrics.http_request(route, error.status);
+        self.metrics.http(route, error.status);
         responder.respond(response);
         log::call_line(&CallRecord {
             request_id: &id,
@@ -202,7 +208,7 @@ impl Handler for Api {
             if request.method() == "POST" {
                 self.run(endpoint, request, responder);
             } else {
-                let refused = wrong_method(route_of(endpoint), endpoint.dialect(), "POST");
+                let refused = wrong_method(Route::from(endpoint), endpoint.dialect(), "POST");
                 self.refuse_call(refused, &request, responder);
             }
             return;
@@ -216,7 +222,7 @@ impl Handler for Api {
         match answer {
             Ok((route, mut response)) => {
                 push_request_id(&mut response, dialect_of(&request), &request_id(&request));
-                self.metrics.http_request(route, response.status);
+                self.metrics.http(route, response.status);
                 responder.respond(response);
             }
             Err(refused) => self.refuse_call(refused, &request, responder),
@@ -230,7 +236,7 @@ impl Handler for Api {
             500.. => Kind::Overloaded,
             _ => Kind::InvalidRequest,
         };
-        self.metrics.http_request(HttpRoute::Refused, status);
+        self.metrics.http(Route::Refused, status);
         let endpoint = path.and_then(Endpoint::from_path);
         let dialect = endpoint.map_or(Dialect::Openai, Endpoint::dialect);
         let error = ApiError::new(kind, message).status(status);
@@ -241,7 +247,7 @@ impl Handler for Api {
     }
 }
 
-fn wrong_method(route: HttpRoute, dialect: Dialect, allow: &'static str) -> Refused {
+fn wrong_method(route: Route, dialect: Dialect, allow: &'static str) -> Refused {
     let message = format!("this route takes {allow} only");
     let error = ApiError::new(Kind::InvalidRequest, message).status(405);
     Refused { allow: Some(allow), ..Refused::new(route, dialect, error) }
@@ -250,7 +256,7 @@ fn wrong_method(route: HttpRoute, dialect: Dialect, allow: &'static str) -> Refu
 fn not_found(request: &Request) -> Refused {
     let message = "there is no such route; see GET /v1/models, POST /v1/chat/completions, \
                    /v1/messages, /v1/messages/count_tokens, /v1/embeddings and GET /health";
-    Refused::new(HttpRoute::Other, dialect_of(request), ApiError::new(Kind::NotFound, message))
+    Refused::new(Route::Other, dialect_of(request), ApiError::new(Kind::NotFound, message))
 }
 
 /// The dialect of a caller whose route does not say it: Anthropic's SDKs send their version.
@@ -259,10 +265,6 @@ fn dialect_of(request: &Request) -> Dialect {
         Some(_) => Dialect::Anthropic,
         None => Dialect::Openai,
     }
-}
-
-const fn route_of(endpoint: Endpoint) -> HttpRoute {
-    HttpRoute::of(endpoint)
 }
 
 /// The caller's own request id if it is sane (a token of at most 64 characters), else a new one.

@@ -9,6 +9,7 @@ use super::ledger::Ledger;
 use super::pool::Ticket;
 use crate::cancel::Abort;
 use crate::front::{Request, Responder, Response};
+use crate::metrics::{Accounted, Rejection};
 use crate::provider::route::{Route, Routes};
 use crate::wire::errors::{ApiError, Kind, error_body};
 use crate::wire::request::Scanned;
@@ -25,6 +26,8 @@ pub struct Call {
     pub routes: Arc<Routes>,
     pub coordinator: Arc<Coordinator>,
     pub responder: Responder,
+    /// The bytes of this call that are charged to the coordinator.
+    pub accounted: Accounted,
     /// When the whole answer of a plain call, or the first event of a stream, is due.
     pub deadline: Instant,
 }
@@ -68,12 +71,14 @@ impl Call {
             ),
         )
         .code("deadline_in_queue");
+        self.coordinator.metrics().reject(Rejection::DeadlineInQueue);
         let ledger = Ledger::of(&self);
         ledger.refuse(&error, self.responder, None);
     }
 
     /// The client left while the call waited for a worker.
     fn abandon(self: Box<Self>) {
+        self.coordinator.metrics().reject(Rejection::ClientGoneInQueue);
         Ledger::of(&self).client_left();
     }
 

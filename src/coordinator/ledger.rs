@@ -11,7 +11,8 @@ use super::Coordinator;
 use super::call::{Call, error_response, push_request_id};
 use crate::front::{Responder, Response};
 use crate::log::{self, CallRecord};
-use crate::metrics::{HttpRoute, Settled};
+use crate::metrics::{Outcome, Route, Settled, Token};
+use crate::provider::route::Target;
 use crate::wire::errors::ApiError;
 use crate::wire::usage::Usage;
 use crate::wire::Endpoint;
@@ -82,7 +83,7 @@ impl Ledger {
         self.status = status;
         self.error_type = error_type;
         message.clone_into(&mut self.message);
-        self.coordinator.process.http_request(route(self.endpoint), status);
+        self.coordinator.process.http(Route::from(self.endpoint), status);
         if self.executed {
             let error = status >= 500 || status == 429 || (status < 400 && !error_type.is_empty());
             self.coordinator.metrics.settle(&Settled {
@@ -94,12 +95,32 @@ impl Ledger {
         }
     }
 
+    /// Counts one attempt at a provider that has ended.
+    pub fn attempt_ended(&self, target: &Target, outcome: Outcome, took: Duration) {
+        let (provider, model) = (target.provider.name(), target.model.as_str());
+        let process = &self.coordinator.process;
+        if outcome == Outcome::Ok {
+            process.admit_model(provider, model);
+        }
+        let metrics = process.provider(provider, model);
+        metrics.settle(outcome, took);
+        for (token, count) in [
+            (Token::Input, self.usage.input),
+            (Token::Output, self.usage.output),
+            (Token::CacheRead, self.usage.cache_read),
+            (Token::CacheWrite, self.usage.cache_write),
+            (Token::Reasoning, self.usage.reasoning),
+        ] {
+            metrics.tokens(token, count.unwrap_or(0));
+        }
+    }
+
     /// Says what happened, once everything has been written.
     pub fn close(&self) {
         log::call_line(&CallRecord {
             request_id: &self.request_id,
             peer: Some(self.peer),
-            route: route(self.endpoint).as_str(),
+            route: Route::from(self.endpoint).as_str(),
             coordinator: self.coordinator.name(),
             provider: &self.provider,
             model: &self.model,
@@ -166,11 +187,6 @@ impl Ledger {
     pub fn elapsed(&self) -> Duration {
         self.received.elapsed()
     }
-
-    /// The coordinator's name.
-    pub fn coordinator(&self) -> &Arc<Coordinator> {
-        &self.coordinator
-    }
 }
 
 /// `number` in decimal, without allocating.
@@ -183,15 +199,6 @@ fn decimal(digits: &mut [u8; 10], mut number: u32) -> &[u8] {
         if number == 0 {
             return &digits[at..];
         }
-    }
-}
-
-const fn route(endpoint: Endpoint) -> HttpRoute {
-    match endpoint {
-        Endpoint::ChatCompletions => HttpRoute::ChatCompletions,
-        Endpoint::Embeddings => HttpRoute::Embeddings,
-        Endpoint::Messages => HttpRoute::Messages,
-        Endpoint::CountTokens => HttpRoute::CountTokens,
     }
 }
 

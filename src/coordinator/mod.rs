@@ -18,9 +18,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::call::Call;
-use self::pool::{Full, Pool, PoolOptions};
+use self::pool::{Full, Gauges, Pool, PoolOptions};
 use crate::config::checked;
-use crate::metrics::{CoordinatorMetrics, Metrics, RejectReason};
+use crate::metrics::{CoordinatorMetrics, Metrics, Rejection};
 use crate::thread;
 use crate::wire::errors::{ApiError, Kind};
 
@@ -51,14 +51,20 @@ impl Coordinator {
         process: &Arc<Metrics>,
     ) -> std::io::Result<Arc<Self>> {
         let name = thread::intern(&config.name);
+        let metrics = process.coordinator(name);
         let options = PoolOptions {
             prefix: prefix(name),
             group: name,
             max_concurrent: config.max_concurrent.get(),
             queue_size: config.queue_size,
+            gauges: Gauges {
+                waiting: Arc::clone(&metrics.queue_depth),
+                running: Arc::clone(&metrics.in_flight),
+                workers: Arc::clone(&metrics.workers),
+            },
         };
-        let metrics = process.coordinator(name);
         let pool = Pool::start(options, |call: Box<Call>| stages::run(*call))?;
+        metrics.up.set(1);
         let process = Arc::clone(process);
         Ok(Arc::new(Self { name, config, metrics, process, pool }))
     }
@@ -101,7 +107,7 @@ impl Coordinator {
             );
         });
         if let Err(Full(call)) = submitted {
-            self.metrics.rejected(RejectReason::QueueFull);
+            self.metrics.reject(Rejection::QueueFull);
             let error = ApiError::new(
                 Kind::Overloaded,
                 format!(
@@ -121,6 +127,7 @@ impl Coordinator {
 
     /// Ends the workers once their calls are done.
     pub fn stop(&self) {
+        self.metrics.up.set(0);
         self.pool.stop();
     }
 }

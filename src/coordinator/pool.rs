@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 
+use crate::metrics::metric::Gauge;
 use crate::sync::{Condvar, Mutex};
 use crate::thread::{self, Builder, Handle, Role, State};
 
@@ -30,7 +31,7 @@ impl<J> Ticket<J> {
     pub fn withdraw(&self) -> Option<Box<J>> {
         let job = self.job.lock().take();
         if job.is_some() {
-            self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.shared.gauges.waiting.add(-1);
             self.shared.leave();
         }
         job
@@ -41,9 +42,7 @@ impl<J> Ticket<J> {
 struct Shared {
     /// Calls that run or wait.
     inside: AtomicUsize,
-    waiting: AtomicUsize,
-    running: AtomicUsize,
-    workers: AtomicUsize,
+    gauges: Gauges,
     /// How long a call holds its worker: an exponentially weighted mean, in microseconds.
     mean_us: AtomicU64,
     emptied: (Mutex<()>, Condvar),
@@ -58,6 +57,17 @@ impl Shared {
     }
 }
 
+/// The gauges that a pool keeps: they are what it counts by, so they cannot be wrong.
+#[derive(Clone, Debug, Default)]
+pub struct Gauges {
+    /// Calls that wait for a worker.
+    pub waiting: Arc<Gauge>,
+    /// Calls that a worker has.
+    pub running: Arc<Gauge>,
+    /// Started workers.
+    pub workers: Arc<Gauge>,
+}
+
 /// Sizes and names of a pool.
 #[derive(Clone, Debug)]
 pub struct PoolOptions {
@@ -69,6 +79,8 @@ pub struct PoolOptions {
     pub max_concurrent: usize,
     /// Calls that may wait beyond those.
     pub queue_size: usize,
+    /// Where the pool counts.
+    pub gauges: Gauges,
 }
 
 type Run<J> = dyn Fn(Box<J>) + Send + Sync;
@@ -100,9 +112,7 @@ impl<J: Send + 'static> Pool<J> {
         let (sender, receiver) = bounded(places);
         let shared = Arc::new(Shared {
             inside: AtomicUsize::new(0),
-            waiting: AtomicUsize::new(0),
-            running: AtomicUsize::new(0),
-            workers: AtomicUsize::new(0),
+            gauges: options.gauges.clone(),
             mean_us: AtomicU64::new(0),
             emptied: (Mutex::new("pool.emptied", ()), Condvar::new()),
         });
@@ -140,7 +150,7 @@ impl<J: Send + 'static> Pool<J> {
         });
         let mut job = job;
         admitted(&ticket, &mut job);
-        self.shared.waiting.fetch_add(1, Ordering::Relaxed);
+        self.shared.gauges.waiting.add(1);
         *ticket.job.lock() = Some(job);
         let sent = match &*self.sender.lock() {
             Some(sender) => sender.try_send(Arc::clone(&ticket)),
@@ -180,23 +190,13 @@ impl<J: Send + 'static> Pool<J> {
                 Ok(())
             })?;
         threads.push(handle);
-        self.shared.workers.store(number + 1, Ordering::Relaxed);
+        self.shared.gauges.workers.set(number as i64 + 1);
         Ok(())
     }
 
-    /// Calls that wait for a worker.
-    pub fn waiting(&self) -> usize {
-        self.shared.waiting.load(Ordering::Relaxed)
-    }
-
-    /// Calls that a worker has.
-    pub fn running(&self) -> usize {
-        self.shared.running.load(Ordering::Relaxed)
-    }
-
     /// Started workers.
-    pub fn workers(&self) -> usize {
-        self.shared.workers.load(Ordering::Relaxed)
+    fn workers(&self) -> usize {
+        self.shared.gauges.workers.get().try_into().unwrap_or(0)
     }
 
     /// When a caller that was refused may find room: the time that the calls inside take with
@@ -234,8 +234,8 @@ fn work<J>(receiver: &Receiver<Arc<Ticket<J>>>, shared: &Shared, run: &Run<J>) {
         let Some(job) = ticket.job.lock().take() else {
             continue;
         };
-        shared.waiting.fetch_sub(1, Ordering::Relaxed);
-        shared.running.fetch_add(1, Ordering::Relaxed);
+        shared.gauges.waiting.add(-1);
+        shared.gauges.running.add(1);
         thread::set_state(State::Running);
         let started = Instant::now();
         run(job);
@@ -248,7 +248,7 @@ fn work<J>(receiver: &Receiver<Arc<Ticket<J>>>, shared: &Shared, run: &Run<J>) {
         };
         shared.mean_us.store(moved, Ordering::Relaxed);
         thread::clear_call();
-        shared.running.fetch_sub(1, Ordering::Relaxed);
+        shared.gauges.running.add(-1);
         shared.leave();
     }
 }
@@ -263,6 +263,7 @@ mod tests {
             group: "Test",
             max_concurrent,
             queue_size,
+            gauges: Gauges::default(),
         }
     }
 
@@ -298,7 +299,7 @@ mod tests {
     fn a_withdrawn_job_makes_room_and_is_not_run() {
         let (pool, go, done) = gated(1, 1);
         assert!(pool.submit(Box::new(0), |_, _| {}).is_ok());
-        while pool.running() == 0 {
+        while pool.shared.gauges.running.get() == 0 {
             std::thread::yield_now();
         }
         let mut second = None;

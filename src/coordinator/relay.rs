@@ -7,11 +7,10 @@
 use std::time::Instant;
 
 use super::ledger::Ledger;
-use crate::cancel::Reason;
 use crate::front::{Responder, StreamWriter};
 use crate::metrics::Outcome;
 use crate::provider::route::Target;
-use crate::provider::{ProviderError, Stream};
+use crate::provider::{Header, ProviderError, Stream};
 use crate::wire::Endpoint;
 use crate::wire::errors::{ApiError, Kind, in_band_error};
 use crate::wire::sse::{Splitter, events};
@@ -20,7 +19,7 @@ use crate::wire::stream::{Observed, StreamWatch};
 /// A stream that is about to be relayed.
 pub struct Relay<'a> {
     pub stream: Stream,
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<Header>,
     pub endpoint: Endpoint,
     pub ledger: &'a mut Ledger,
     /// When the provider was asked.
@@ -57,9 +56,7 @@ impl Relay<'_> {
             match self.stream.read(&mut chunk) {
                 Ok(0) => break End::Failed(self.stream.cut()),
                 Ok(_) => {}
-                Err(ProviderError::Cancelled(Reason::ClientGone | Reason::SlowClient)) => {
-                    break End::ClientGone;
-                }
+                Err(error) if error.is_clients() => break End::ClientGone,
                 Err(error) => break End::Failed(error),
             }
             let whole = match splitter.feed(&chunk) {
@@ -92,11 +89,11 @@ impl Relay<'_> {
         };
         if let (Some(responder), End::Failed(_)) = (responder.take(), &end) {
             let End::Failed(error) = end else { return Ok(()) };
-            self.target.metrics.record(error.outcome(), self.started.elapsed());
+            self.ledger.attempt_ended(self.target, error.outcome(), self.started.elapsed());
             return Err((responder, error));
         }
         self.settle(&watch, &end);
-        self.finish(writer, &end);
+        self.finish(writer, end);
         Ok(())
     }
 
@@ -149,20 +146,19 @@ impl Relay<'_> {
             return;
         }
         self.ledger.usage = watch.finish().usage;
-        self.target.metrics.tokens(&self.ledger.usage);
         let (outcome, status, error_type, message) = match end {
             End::Complete => (Outcome::Ok, 200, "", String::new()),
             End::ClientGone => (Outcome::Cancelled, 499, "client_gone", String::new()),
             End::Told(said) => (Outcome::ServerError, 200, "stream_error", said.clone()),
             End::Failed(error) => (error.outcome(), 200, error.error_type(), error.message()),
         };
-        self.target.metrics.record(outcome, self.started.elapsed());
+        self.ledger.attempt_ended(self.target, outcome, self.started.elapsed());
         self.ledger.settle(status, error_type, &message);
     }
 
     /// Writes what is left to say and ends the answer; then takes the provider's last bytes, so
     /// that its connection can be used again.
-    fn finish(&mut self, writer: Option<StreamWriter>, end: &End) {
+    fn finish(self, writer: Option<StreamWriter>, end: End) {
         let Some(mut writer) = writer else { return };
         match end {
             End::Complete | End::Told(_) => {

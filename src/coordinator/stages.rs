@@ -13,9 +13,9 @@ use super::ledger::Ledger;
 use super::relay;
 use crate::cancel::Reason;
 use crate::front::{Body, Responder};
-use crate::metrics::Outcome;
+use crate::metrics::{Accounted, Outcome};
 use crate::provider::route::{Route, Target};
-use crate::provider::{Answer, AnswerBody, Outbound, ProviderError};
+use crate::provider::{Answer, AnswerBody, Cause, Header, Outbound, ProviderError};
 use crate::thread;
 use crate::wire::errors::{ApiError, Kind, provider_reason};
 use crate::wire::request::with_model;
@@ -55,6 +55,8 @@ struct Work {
     /// Until the answer has begun.
     responder: Option<Responder>,
     ledger: Ledger,
+    /// The bytes of this call that are charged to the coordinator.
+    accounted: Accounted,
 }
 
 /// What of a call is needed until its end.
@@ -79,6 +81,7 @@ impl Work {
             },
             responder: Some(call.responder),
             ledger,
+            accounted: call.accounted,
         }
     }
 
@@ -133,8 +136,7 @@ impl Work {
         });
         match answer {
             Ok(Answer { status, headers, body: AnswerBody::Plain(body), .. }) => {
-                target.metrics.record(outcome_of(status), started.elapsed());
-                self.answer_whole(status, &headers, body, target);
+                self.answer_whole(status, &headers, body, target, started.elapsed());
             }
             Ok(Answer { headers, body: AnswerBody::Stream(stream), .. }) => {
                 if let Some(responder) = self.responder.take() {
@@ -154,7 +156,7 @@ impl Work {
                 }
             }
             Err(error) => {
-                target.metrics.record(error.outcome(), started.elapsed());
+                self.ledger.attempt_ended(target, error.outcome(), started.elapsed());
                 self.provider_failed(&error);
             }
         }
@@ -164,10 +166,16 @@ impl Work {
     fn answer_whole(
         &mut self,
         status: u16,
-        headers: &[(String, String)],
+        headers: &[Header],
         body: Vec<u8>,
         target: &Target,
+        took: Duration,
     ) {
+        self.accounted.add(body.len());
+        if status < 400 {
+            self.ledger.usage = usage::of_answer(self.call.endpoint, &body);
+        }
+        self.ledger.attempt_ended(target, outcome_of(status), took);
         if matches!(status, 401 | 403) {
             // The provider may quote the key in its answer, and it is not the caller's key.
             let kind = if status == 401 { Kind::Authentication } else { Kind::Permission };
@@ -180,12 +188,9 @@ impl Work {
             return;
         }
         let Some(responder) = self.responder.take() else { return };
-        let (error_type, reason) = if status < 400 {
-            self.ledger.usage = usage::of_answer(self.call.endpoint, &body);
-            target.metrics.tokens(&self.ledger.usage);
-            ("", None)
-        } else {
-            (error_type_of(status), provider_reason(&body))
+        let (error_type, reason) = match status {
+            ..400 => ("", None),
+            _ => (outcome_of(status).as_str(), provider_reason(&body)),
         };
         let mut response = self.ledger.response(status);
         for (name, value) in headers {
@@ -197,8 +202,8 @@ impl Work {
     }
 
     fn provider_failed(&mut self, error: &ProviderError) {
-        if let ProviderError::Cancelled(reason) = error {
-            self.cancelled(*reason);
+        if let Cause::Cancelled(reason) = error.cause {
+            self.cancelled(reason);
             return;
         }
         let status = error.status();
@@ -290,16 +295,6 @@ fn outcome_of(status: u16) -> Outcome {
         401 | 403 => Outcome::KeyRefused,
         400..500 => Outcome::CallerFault,
         _ => Outcome::ServerError,
-    }
-}
-
-/// What the log calls a provider's status.
-fn error_type_of(status: u16) -> &'static str {
-    match outcome_of(status) {
-        Outcome::RateLimited => "rate_limited",
-        Outcome::CallerFault => "caller_fault",
-        Outcome::Timeout => "timeout",
-        _ => "server_error",
     }
 }
 

@@ -236,8 +236,13 @@ impl EventLoop {
                 Message::Stop(at) => {
                     self.stop_at = Some(at);
                     for index in self.slab.indices() {
-                        if matches!(self.slab[index].phase, Phase::Idle | Phase::Head) {
-                            self.close(index);
+                        match &self.slab[index] {
+                            Conn { phase: Phase::Idle | Phase::Head, .. } => self.close(index),
+                            // Its worker ends the answer; the connection closes behind it.
+                            Conn { cancel: Some(cancel), .. } => {
+                                cancel.cancel(Reason::Shutdown);
+                            }
+                            _ => {}
                         }
                     }
                 }

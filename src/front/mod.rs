@@ -167,12 +167,16 @@ impl Front {
         self.stats.start_draining();
     }
 
-    /// Whether an event thread has been handling the same events for longer than `limit`.
-    pub fn is_wedged(&self, limit: Duration) -> bool {
-        let now_ms = thread::uptime_ms();
-        self.loops.iter().any(|mailbox| {
-            let since_ms = mailbox.busy_since_ms.load(Ordering::Relaxed);
-            since_ms != 0 && now_ms.saturating_sub(since_ms) > limit.as_millis() as u64
+    /// A question to ask at any time: has an event thread been handling the same events for
+    /// longer than `limit`?
+    pub fn wedged_probe(&self, limit: Duration) -> Box<dyn Fn() -> bool + Send + Sync> {
+        let loops = self.loops.clone();
+        Box::new(move || {
+            let now_ms = thread::uptime_ms();
+            loops.iter().any(|mailbox| {
+                let since_ms = mailbox.busy_since_ms.load(Ordering::Relaxed);
+                since_ms != 0 && now_ms.saturating_sub(since_ms) > limit.as_millis() as u64
+            })
         })
     }
 

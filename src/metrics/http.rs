@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::registry::{Counter, Family, OTHER, Registry};
+use crate::wire::Endpoint;
 
 /// The routes of the API plane. Closed: a path is free text and never a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,17 @@ impl Route {
             Self::Metrics => "metrics",
             Self::Other => "other",
             Self::Refused => "refused",
+        }
+    }
+}
+
+impl From<Endpoint> for Route {
+    fn from(endpoint: Endpoint) -> Self {
+        match endpoint {
+            Endpoint::ChatCompletions => Self::ChatCompletions,
+            Endpoint::Embeddings => Self::Embeddings,
+            Endpoint::Messages => Self::Messages,
+            Endpoint::CountTokens => Self::CountTokens,
         }
     }
 }

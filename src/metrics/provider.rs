@@ -22,6 +22,8 @@ pub enum Outcome {
     CallerFault,
     /// The provider asks for patience (429).
     RateLimited,
+    /// The provider refused the key that we hold for it (401, 403).
+    KeyRefused,
     /// The provider failed (5xx).
     ServerError,
     /// No answer, or no further byte, in time.
@@ -50,10 +52,11 @@ enum Blame {
 }
 
 impl Outcome {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Ok,
         Self::CallerFault,
         Self::RateLimited,
+        Self::KeyRefused,
         Self::ServerError,
         Self::Timeout,
         Self::Connect,
@@ -69,6 +72,7 @@ impl Outcome {
             Self::Ok => "ok",
             Self::CallerFault => "caller_fault",
             Self::RateLimited => "rate_limited",
+            Self::KeyRefused => "key_refused",
             Self::ServerError => "server_error",
             Self::Timeout => "timeout",
             Self::Connect => "connect",
@@ -83,7 +87,8 @@ impl Outcome {
         match self {
             Self::Ok | Self::CallerFault => Blame::None,
             Self::RateLimited | Self::Cancelled => Blame::Neither,
-            Self::ServerError
+            Self::KeyRefused
+            | Self::ServerError
             | Self::Timeout
             | Self::Connect
             | Self::Reset

@@ -1,1 +1,339 @@
-//! In the making.
+//! The providers: the only module that opens sockets outward.
+//!
+//! A [`Provider`] makes one attempt at one call: it takes a permit, sends, and returns an answer
+//! or what went wrong. It never retries a failure, never chooses another target and never looks
+//! into a body: those are the business of whoever calls it, with [`route`] saying who serves a
+//! model. A request can neither choose a URL here nor see a key.
+//!
+//! A permit is a slot, and each slot has an agent of its own whose pool holds its one connection.
+//! One agent for all would do too, but its pool is a list behind a lock that every call searches
+//! twice, and its bound on idle connections is not one on connections. This way there are never
+//! more connections than `max_connections`, the one used last is warm and used next, and no call
+//! waits for another's lock. TLS configuration, resumable sessions and looked-up names are shared.
+//!
+//! Start at [`Provider::call`]; then `upstream` (the request), `transport` (the socket), `line`
+//! (deadlines and cancelling between the two), `stream` and `error`.
+
+mod anthropic;
+mod buffers;
+mod error;
+mod headers;
+mod line;
+mod openai;
+mod providers;
+mod resolver;
+pub mod route;
+mod semaphore;
+mod simulator;
+mod stream;
+mod transport;
+mod upstream;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::de::IgnoredAny;
+use ureq::http::{Response, header};
+
+pub use error::{Cause, Phase, ProviderError};
+pub use headers::Header;
+pub use providers::Providers;
+pub use stream::Stream;
+
+use crate::cancel::Cancel;
+use crate::config::checked::{self, Kind};
+use crate::thread;
+use crate::wire::Endpoint;
+use line::Line;
+use semaphore::{Permit, Refused, Semaphore};
+use stream::{Http, Lease, Source};
+use upstream::{Client, Upstream};
+
+/// Bytes of an answer that is read whole, at most.
+pub const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Bytes read at a time of an answer whose length is not known.
+const PLAIN_READ_BYTES: usize = 8 << 10;
+
+/// One attempt.
+#[derive(Clone, Copy)]
+pub struct Outbound<'a> {
+    /// What is asked for; of the provider's dialect.
+    pub endpoint: Endpoint,
+    /// The provider's own name for the model.
+    pub model: &'a str,
+    /// Sent in order, as one body.
+    pub body: [&'a [u8]; 3],
+    /// The caller's headers that may go to a provider, already picked.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// Whether the body asks for a stream.
+    pub streamed: bool,
+    /// For the log.
+    pub request_id: &'a str,
+    /// Ends the attempt from another thread.
+    pub cancel: &'a Arc<Cancel>,
+    /// Plain: for the whole attempt. Streamed: until the first event.
+    pub deadline: Instant,
+}
+
+/// What a provider answered, whatever its status.
+pub struct Answer {
+    /// From 200 to 299 or from 400 to 599.
+    pub status: u16,
+    /// Those that go back to the caller; names in lower case.
+    pub headers: Vec<Header>,
+    /// The provider's own id of the request.
+    pub upstream_request_id: Option<String>,
+    /// The body, or the way to it.
+    pub body: AnswerBody,
+}
+
+/// The body of an answer.
+pub enum AnswerBody {
+    /// The whole of it, at most [`ANSWER_BYTES_MAX`].
+    Plain(Vec<u8>),
+    /// Events: the call was streamed, the status 2xx, the type `text/event-stream`.
+    Stream(Stream),
+}
+
+/// One provider.
+pub struct Provider {
+    name: thread::Name,
+    kind: Kind,
+    timeout: Duration,
+    first_token_timeout: Duration,
+    idle_timeout: Duration,
+    permits: Arc<Semaphore<Client>>,
+    via: Via,
+}
+
+enum Via {
+    Http(Upstream),
+    Simulator(simulator::Simulator),
+}
+
+impl Provider {
+    /// From what the configuration says. Opens no connection.
+    ///
+    /// # Errors
+    /// A sentence that begins with the key at fault; see [`Upstream::new`].
+    pub fn new(config: &checked::Provider) -> Result<Arc<Self>, String> {
+        let via = match config.kind {
+            Kind::Simulator => Via::Simulator(simulator::Simulator::default()),
+            Kind::Openai | Kind::Anthropic => Via::Http(
+                Upstream::new(config).map_err(|why| format!("providers.{}.{why}", config.name))?,
+            ),
+        };
+        Ok(Arc::new(Self {
+            name: thread::Name::new(&config.name),
+            kind: config.kind,
+            timeout: config.timeout,
+            first_token_timeout: config.first_token_timeout,
+            idle_timeout: config.idle_timeout,
+            permits: Semaphore::new(config.max_connections.get(), upstream::IDLE_AGE_MAX),
+            via,
+        }))
+    }
+
+    /// The name in the configuration.
+    pub const fn name(&self) -> &'static str {
+        self.name.as_str()
+    }
+
+    /// The kind in the configuration.
+    pub const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Whether the provider speaks the endpoint's dialect.
+    pub fn serves(&self, endpoint: Endpoint) -> bool {
+        match &self.via {
+            Via::Http(upstream) => upstream.serves(endpoint),
+            Via::Simulator(_) => true,
+        }
+    }
+
+    /// Calls that run now.
+    pub fn permits_in_use(&self) -> usize {
+        self.permits.in_use()
+    }
+
+    /// Calls that may run at a time: `max_connections`.
+    pub fn permits_max(&self) -> usize {
+        self.permits.max()
+    }
+
+    /// Calls that wait for a permit now.
+    pub fn permits_waiting(&self) -> usize {
+        self.permits.waiting()
+    }
+
+    /// Refuses new calls, and those that wait for a permit. Those that run go on to their end;
+    /// their connections close with them, idle ones now.
+    pub fn shutdown(&self) {
+        for client in self.permits.close() {
+            client.agent.shutdown();
+        }
+    }
+
+    /// Makes one attempt. Blocks, at most until `outbound.deadline`, the provider's own timeout
+    /// or a cancel, whichever is first. The permit is held until the answer is whole or its
+    /// stream has ended or is dropped.
+    ///
+    /// # Errors
+    /// See [`Cause`]. An answer with an error status is an answer.
+    pub fn call(self: &Arc<Self>, outbound: &Outbound<'_>) -> Result<Answer, ProviderError> {
+        thread::set_provider(self.name);
+        self.attempt(outbound).map_err(|cause| {
+            // Whatever broke, broke because of the cancel.
+            let reason = outbound.cancel.reason();
+            self.error(reason.map_or(cause, Cause::Cancelled))
+        })
+    }
+
+    fn attempt(self: &Arc<Self>, outbound: &Outbound<'_>) -> Result<Answer, Cause> {
+        if let Some(reason) = outbound.cancel.reason() {
+            return Err(Cause::Cancelled(reason));
+        }
+        let permit = self.permit(outbound)?;
+        let own = match outbound.streamed {
+            true => self.first_token_timeout,
+            false => self.timeout,
+        };
+        let by = outbound.deadline.min(Instant::now() + own);
+        match &self.via {
+            Via::Http(upstream) => self.over_http(upstream, permit, outbound, by),
+            Via::Simulator(simulator) => simulator.call(self, permit, outbound, by),
+        }
+    }
+
+    fn permit(&self, outbound: &Outbound<'_>) -> Result<Permit<Client>, Cause> {
+        let permit = match self.permits.try_acquire() {
+            Ok(None) => {
+                thread::set_state(thread::State::WaitingPermit);
+                self.permits.acquire(outbound.cancel, outbound.deadline)
+            }
+            Ok(Some(permit)) => Ok(permit),
+            Err(refused) => Err(refused),
+        };
+        permit.map_err(|refused| match refused {
+            Refused::Deadline => Cause::NoPermit,
+            // The caller of this puts the reason in its place.
+            Refused::Cancelled | Refused::Closed => Cause::Closed,
+        })
+    }
+
+    fn over_http(
+        self: &Arc<Self>,
+        upstream: &Upstream,
+        permit: Permit<Client>,
+        outbound: &Outbound<'_>,
+        by: Instant,
+    ) -> Result<Answer, Cause> {
+        let mut lease = Lease::new(permit, upstream);
+        let response = upstream.send(lease.client(upstream), outbound, by)?;
+        let status = response.status().as_u16();
+        check_head(&response)?;
+        let is_stream = outbound.streamed && (200..300).contains(&status) && {
+            let pairs = headers::pairs(response.headers());
+            is_event_stream(pairs)
+        };
+        let headers = headers::relayed(headers::pairs(response.headers()));
+        let upstream_request_id = headers::request_id(headers::pairs(response.headers()));
+        let body = if is_stream {
+            let reader = response.into_body().into_reader();
+            let source = Source::Http(Box::new(Http { reader, lease }));
+            let cancel = Arc::clone(outbound.cancel);
+            AnswerBody::Stream(Stream::new(Arc::clone(self), source, cancel, by))
+        } else {
+            AnswerBody::Plain(self.read_whole(response, &lease, outbound.streamed)?)
+        };
+        Ok(Answer {
+            status,
+            headers,
+            upstream_request_id,
+            body,
+        })
+    }
+
+    fn read_whole(
+        &self,
+        response: Response<ureq::Body>,
+        lease: &Lease,
+        streamed: bool,
+    ) -> Result<Vec<u8>, Cause> {
+        let length = response.body().content_length();
+        let is_success = response.status().is_success();
+        let is_framed = length.is_some()
+            || response.headers().contains_key(header::TRANSFER_ENCODING)
+            || response.status().as_u16() == 204;
+        if length.is_some_and(|length| length > ANSWER_BYTES_MAX as u64) {
+            return Err(Cause::TooLarge);
+        }
+        let mut reader = response.into_body().into_reader();
+        let mut body = Vec::new();
+        // The last read, which finds nothing, is what returns the connection to its pool.
+        let mut most = length.map_or(PLAIN_READ_BYTES, |length| (length as usize).max(1));
+        loop {
+            match stream::read_some(&mut reader, &mut body, most) {
+                Ok(0) => break,
+                Ok(_) if body.len() > ANSWER_BYTES_MAX => return Err(Cause::TooLarge),
+                Ok(amount) => {
+                    most = match length {
+                        Some(length) => (length as usize - body.len()).max(1),
+                        None if amount == most => (most * 2).min(1 << 20),
+                        None => most,
+                    }
+                }
+                Err(error) => return Err(self.cause(lease.line(), error.into(), streamed, false)),
+            }
+        }
+        // Framed by nothing but the end of the connection, a cut cannot be told from an end; but
+        // half a JSON value can be told from a whole one.
+        if is_success && !is_framed && serde_json::from_slice::<IgnoredAny>(&body).is_err() {
+            return Err(Cause::Cut);
+        }
+        Ok(body)
+    }
+
+    fn cause(&self, line: &Line, error: ureq::Error, streamed: bool, begun: bool) -> Cause {
+        match &self.via {
+            Via::Http(upstream) => upstream.cause(line, error, streamed, begun),
+            Via::Simulator(_) => Cause::Closed,
+        }
+    }
+
+    fn error(&self, cause: Cause) -> ProviderError {
+        ProviderError {
+            provider: self.name(),
+            cause,
+        }
+    }
+}
+
+/// What no answer to these calls may be.
+fn check_head(response: &Response<ureq::Body>) -> Result<(), Cause> {
+    let status = response.status().as_u16();
+    if (300..400).contains(&status) {
+        let why = format!("status {status}, a redirect; base_url must name where it leads");
+        return Err(Cause::Malformed(why));
+    }
+    if !(200..600).contains(&status) {
+        return Err(Cause::Malformed(format!("status {status}")));
+    }
+    let encoding = response.headers().get(header::CONTENT_ENCODING);
+    let encoding = encoding.map_or("identity", |value| value.to_str().unwrap_or("unreadable"));
+    if !encoding.eq_ignore_ascii_case("identity") {
+        let why = format!("content-encoding {encoding}, though only identity was accepted");
+        return Err(Cause::Malformed(why));
+    }
+    Ok(())
+}
+
+fn is_event_stream<'a>(mut headers: impl Iterator<Item = (&'a str, &'a str)>) -> bool {
+    headers.any(|(name, value)| {
+        name == "content-type" && headers::is_mime(value, "text/event-stream")
+    })
+}

@@ -1,0 +1,209 @@
+//! What can go wrong between us and a provider, by cause.
+//!
+//! One type for metrics, logs and callers: [`ProviderError::outcome`] is the metric's label,
+//! [`ProviderError::status`] what a client is told, [`ProviderError::message`] why. A message
+//! names the provider and what happened; it must never carry a key or a URL's credentials.
+
+use std::fmt;
+
+use crate::cancel::Reason;
+
+/// Which of an attempt's timeouts ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// `connect_timeout`: look-up, connection, proxy and TLS handshake together.
+    Connect,
+    /// The request could not be sent in time.
+    Send,
+    /// Plain: nothing of the answer came in time.
+    FirstByte,
+    /// Streamed: no event came within `first_token_timeout`.
+    FirstToken,
+    /// Streamed: nothing came for `idle_timeout`.
+    Idle,
+    /// Plain: the answer began and did not end in time.
+    Whole,
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The deadline passed while all permits were taken.
+    NoPermit,
+    /// The name has no address.
+    Resolve(String),
+    /// No connection, or none through the proxy.
+    Connect(String),
+    /// No trust, or no common language.
+    Tls(String),
+    /// The connection ended before anything of the answer came.
+    Reset,
+    /// It took too long.
+    Timeout(Phase),
+    /// The connection ended in the middle of the answer.
+    Cut,
+    /// Not what HTTP, or our request, allows as an answer.
+    Malformed(String),
+    /// The answer is larger than [`super::ANSWER_BYTES_MAX`].
+    TooLarge,
+    /// A header of the caller's cannot be sent.
+    Header(String),
+    /// The call was cancelled on our side.
+    Cancelled(Reason),
+    /// The provider was restarted or shut down.
+    Closed,
+}
+
+/// A failed attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderError {
+    /// The provider's name.
+    pub provider: &'static str,
+    /// What happened.
+    pub cause: Cause,
+}
+
+impl ProviderError {
+    /// Whether the caller ended the call: nobody is to blame and nobody is to be told.
+    pub const fn is_clients(&self) -> bool {
+        matches!(
+            self.cause,
+            Cause::Cancelled(Reason::ClientGone | Reason::SlowClient)
+        )
+    }
+
+    /// The value of the metrics' label `outcome`; a closed set.
+    pub const fn outcome(&self) -> &'static str {
+        match &self.cause {
+            Cause::NoPermit => "no_permit",
+            Cause::Resolve(_) => "resolve",
+            Cause::Connect(_) => "connect",
+            Cause::Tls(_) => "tls",
+            Cause::Reset => "reset",
+            Cause::Timeout(_) => "timeout",
+            Cause::Cut => "cut",
+            Cause::Malformed(_) => "malformed",
+            Cause::TooLarge => "too_large",
+            Cause::Header(_) => "header",
+            Cause::Cancelled(_) => "cancelled",
+            Cause::Closed => "closed",
+        }
+    }
+
+    /// The log's `error_type`: the outcome, with the phase of a timeout.
+    pub const fn error_type(&self) -> &'static str {
+        match &self.cause {
+            Cause::NoPermit => "provider_no_permit",
+            Cause::Resolve(_) => "provider_resolve",
+            Cause::Connect(_) => "provider_connect",
+            Cause::Tls(_) => "provider_tls",
+            Cause::Reset => "provider_reset",
+            Cause::Timeout(Phase::Connect) => "provider_timeout_connect",
+            Cause::Timeout(Phase::Send) => "provider_timeout_send",
+            Cause::Timeout(Phase::FirstByte) => "provider_timeout_first_byte",
+            Cause::Timeout(Phase::FirstToken) => "provider_timeout_first_token",
+            Cause::Timeout(Phase::Idle) => "provider_timeout_idle",
+            Cause::Timeout(Phase::Whole) => "provider_timeout_whole",
+            Cause::Cut => "provider_cut",
+            Cause::Malformed(_) => "provider_malformed",
+            Cause::TooLarge => "provider_too_large",
+            Cause::Header(_) => "invalid_header",
+            Cause::Cancelled(Reason::ClientGone) => "client_gone",
+            Cause::Cancelled(Reason::Deadline) => "deadline",
+            Cause::Cancelled(Reason::SlowClient) => "slow_client",
+            Cause::Cancelled(Reason::Shutdown) => "shutdown",
+            Cause::Closed => "provider_closed",
+        }
+    }
+
+    /// The status for the client; 499 is seen by nobody but our own log and metrics.
+    pub const fn status(&self) -> u16 {
+        match &self.cause {
+            Cause::Header(_) => 400,
+            Cause::Cancelled(Reason::ClientGone | Reason::SlowClient) => 499,
+            Cause::Resolve(_)
+            | Cause::Connect(_)
+            | Cause::Tls(_)
+            | Cause::Reset
+            | Cause::Cut
+            | Cause::Malformed(_)
+            | Cause::TooLarge => 502,
+            Cause::Cancelled(Reason::Shutdown) | Cause::Closed => 503,
+            Cause::NoPermit | Cause::Timeout(_) | Cause::Cancelled(Reason::Deadline) => 504,
+        }
+    }
+
+    /// What happened, for a human.
+    pub fn message(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl fmt::Display for ProviderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "provider '{}' ", self.provider)?;
+        match &self.cause {
+            Cause::NoPermit => f.write_str("had no free connection before the deadline"),
+            Cause::Resolve(why) => write!(f, "could not be looked up: {why}"),
+            Cause::Connect(why) => write!(f, "could not be reached: {why}"),
+            Cause::Tls(why) => write!(f, "could not be trusted: {why}"),
+            Cause::Reset => f.write_str("closed the connection without an answer"),
+            Cause::Timeout(phase) => f.write_str(match phase {
+                Phase::Connect => "did not accept a connection within connect_timeout",
+                Phase::Send => "did not take the request in time",
+                Phase::FirstByte => "did not answer in time",
+                Phase::FirstToken => "sent no first event within first_token_timeout",
+                Phase::Idle => "sent nothing for idle_timeout in the middle of a stream",
+                Phase::Whole => "did not finish its answer in time",
+            }),
+            Cause::Cut => f.write_str("closed the connection in the middle of its answer"),
+            Cause::Malformed(why) => write!(f, "sent a malformed answer: {why}"),
+            Cause::TooLarge => {
+                let limit = super::ANSWER_BYTES_MAX >> 20;
+                write!(f, "sent an answer larger than {limit} MiB")
+            }
+            Cause::Header(why) => write!(f, "cannot be sent this request: {why}"),
+            Cause::Cancelled(reason) => f.write_str(match reason {
+                Reason::ClientGone => "was no longer needed: the client has gone",
+                Reason::Deadline => "did not answer before the call's deadline",
+                Reason::SlowClient => "was no longer needed: the client takes nothing",
+                Reason::Shutdown => "was interrupted: the daemon is ending",
+            }),
+            Cause::Closed => f.write_str("is being restarted"),
+        }
+    }
+}
+
+impl std::error::Error for ProviderError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_has_its_status_label_type_and_words() {
+        let check = |cause: Cause, status, outcome, error_type, words: &str| {
+            let error = ProviderError {
+                provider: "acme",
+                cause,
+            };
+            let seen = (error.status(), error.outcome(), error.error_type());
+            assert_eq!(seen, (status, outcome, error_type));
+            let message = error.message();
+            assert!(
+                message.starts_with("provider 'acme' ") && message.contains(words),
+                "{message}"
+            );
+        };
+        check(Cause::NoPermit, 504, "no_permit", "provider_no_permit", "free connection");
+        check(Cause::Cut, 502, "cut", "provider_cut", "middle of its answer");
+        check(Cause::TooLarge, 502, "too_large", "provider_too_large", "64 MiB");
+        check(Cause::Closed, 503, "closed", "provider_closed", "restarted");
+        let idle = Cause::Timeout(Phase::Idle);
+        check(idle, 504, "timeout", "provider_timeout_idle", "idle_timeout");
+        let refused = Cause::Connect("connection refused".to_owned());
+        check(refused, 502, "connect", "provider_connect", "connection refused");
+        let gone = Cause::Cancelled(Reason::ClientGone);
+        check(gone, 499, "cancelled", "client_gone", "the client has gone");
+    }
+}

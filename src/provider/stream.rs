@@ -1,0 +1,248 @@
+//! A streamed answer while it arrives.
+//!
+//! Bytes come out as they came in; what they mean is `wire`'s business. Only two things are
+//! looked at here: whether the first event has come, since until then `first_token_timeout`
+//! holds and afterwards `idle_timeout`, and whether the end is one that HTTP framing vouches for.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ureq::BodyReader;
+
+use super::error::{Cause, ProviderError};
+use super::line::Line;
+use super::semaphore::Permit;
+use super::upstream::{Client, Upstream};
+use super::{Provider, simulator};
+use crate::cancel::Cancel;
+use crate::thread;
+
+/// Bytes that one read returns at most.
+const READ_BYTES_MAX: usize = 16 << 10;
+/// Bytes that the first read returns at most; doubled whenever a read fills them.
+const READ_BYTES_MIN: usize = 2 << 10;
+/// How long the end of the framing may take behind the end marker.
+const DRAIN_WAIT_MAX: Duration = Duration::from_millis(50);
+/// What may follow the end marker.
+const DRAIN_BYTES_MAX: usize = 4 << 10;
+
+/// A streamed answer. Holds its permit until it has ended, failed or is dropped.
+pub struct Stream {
+    provider: Arc<Provider>,
+    source: Source,
+    cancel: Arc<Cancel>,
+    first_event: FirstEvent,
+    /// Until when the first event must come.
+    first_by: Instant,
+    idle_timeout: Duration,
+    read_bytes: usize,
+}
+
+pub(super) enum Source {
+    Http(Box<Http>),
+    Simulator(Box<simulator::Running>),
+    /// The end came, one way or the other.
+    Ended(Option<Cause>),
+}
+
+pub(super) struct Http {
+    // In this order: an unfinished connection is closed before its slot is another call's.
+    pub reader: BodyReader<'static>,
+    pub lease: Lease,
+}
+
+/// A permit in use by a call over HTTP.
+pub(super) struct Lease {
+    permit: Permit<Client>,
+    line: Arc<Line>,
+}
+
+impl Lease {
+    pub fn new(mut permit: Permit<Client>, upstream: &Upstream) -> Self {
+        let client = permit.item.get_or_insert_with(|| upstream.client());
+        let line = Arc::clone(&client.line);
+        Self { permit, line }
+    }
+
+    pub fn client(&mut self, upstream: &Upstream) -> &Client {
+        self.permit.item.get_or_insert_with(|| upstream.client())
+    }
+
+    pub fn line(&self) -> &Line {
+        &self.line
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if !self.line.end() {
+            // A late cancel may still shut this connection down: nobody else may have it.
+            self.permit.item = None;
+        }
+    }
+}
+
+impl Stream {
+    pub(super) fn new(
+        provider: Arc<Provider>,
+        source: Source,
+        cancel: Arc<Cancel>,
+        first_by: Instant,
+    ) -> Self {
+        let idle_timeout = provider.idle_timeout;
+        Self {
+            provider,
+            source,
+            cancel,
+            first_event: FirstEvent::default(),
+            first_by,
+            idle_timeout,
+            read_bytes: READ_BYTES_MIN,
+        }
+    }
+
+    /// Appends what has arrived to `buf`, waiting for at least one byte, and returns how many
+    /// bytes that were, at most about 16 KiB. 0: the provider ended its answer; whether the
+    /// dialect's own end marker came is for the caller to know, for an answer framed by the end
+    /// of its connection can be cut without a trace.
+    ///
+    /// # Errors
+    /// Cut, timeout, cancelled, malformed framing. Every later read says the same.
+    pub fn read(&mut self, buf: &mut Vec<u8>) -> Result<usize, ProviderError> {
+        thread::set_state(thread::State::Relaying);
+        let by = match self.first_event.seen() {
+            true => Instant::now() + self.idle_timeout,
+            false => self.first_by,
+        };
+        let start = buf.len();
+        let result = match &mut self.source {
+            Source::Ended(None) => return Ok(0),
+            Source::Ended(Some(cause)) => Err(cause.clone()),
+            Source::Http(http) => {
+                http.lease.line().extend(by);
+                let read = read_some(&mut http.reader, buf, self.read_bytes);
+                read.map_err(|error| {
+                    let begun = self.first_event.seen();
+                    self.provider.cause(http.lease.line(), error.into(), true, begun)
+                })
+            }
+            Source::Simulator(running) => {
+                let begun = self.first_event.seen();
+                running.read(buf, by).map_err(|error| simulator::body_cause(&error, true, begun))
+            }
+        };
+        match result {
+            Ok(0) => {
+                self.source = Source::Ended(None);
+                Ok(0)
+            }
+            Ok(amount) => {
+                if amount == self.read_bytes {
+                    self.read_bytes = (self.read_bytes * 2).min(READ_BYTES_MAX);
+                }
+                self.first_event.look(&buf[start..]);
+                Ok(amount)
+            }
+            Err(cause) => {
+                let cause = self.cancel.reason().map_or(cause, Cause::Cancelled);
+                self.source = Source::Ended(Some(cause.clone()));
+                Err(self.provider.error(cause))
+            }
+        }
+    }
+}
+
+impl Stream {
+    /// Takes what follows the dialect's end marker, which is the end of HTTP's framing, so that
+    /// the connection can carry another call. A provider that keeps it open is not waited for.
+    pub fn drain(mut self) {
+        let by = Instant::now() + DRAIN_WAIT_MAX;
+        let mut rest = Vec::new();
+        while rest.len() < DRAIN_BYTES_MAX && Instant::now() < by {
+            let read = match &mut self.source {
+                Source::Ended(_) => return,
+                Source::Http(http) => {
+                    http.lease.line().extend(by);
+                    read_some(&mut http.reader, &mut rest, READ_BYTES_MIN)
+                }
+                Source::Simulator(running) => running.read(&mut rest, by),
+            };
+            if !matches!(read, Ok(1..)) {
+                return;
+            }
+        }
+    }
+
+    /// The error of a stream that ended without its end marker.
+    pub fn cut(&self) -> ProviderError {
+        self.provider.error(Cause::Cut)
+    }
+
+    /// The error of a stream that is not what it should be.
+    pub fn malformed(&self, why: &str) -> ProviderError {
+        self.provider.error(Cause::Malformed(why.to_owned()))
+    }
+}
+
+/// Appends at most `most` bytes to `buf`.
+pub(super) fn read_some(
+    reader: &mut impl Read,
+    buf: &mut Vec<u8>,
+    most: usize,
+) -> io::Result<usize> {
+    let start = buf.len();
+    buf.resize(start + most, 0);
+    let result = reader.read(&mut buf[start..]);
+    buf.truncate(start + result.as_ref().map_or(0, |amount| *amount));
+    result
+}
+
+/// Finds the first line of a stream that belongs to an event: one that is neither empty nor a
+/// comment. Gateways send comments to keep a connection alive while the model still thinks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum FirstEvent {
+    #[default]
+    LineStart,
+    Comment,
+    Seen,
+}
+
+impl FirstEvent {
+    fn seen(self) -> bool {
+        self == Self::Seen
+    }
+
+    fn look(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            *self = match (*self, byte) {
+                (Self::Seen, _) => return,
+                (_, b'\n' | b'\r') => Self::LineStart,
+                (Self::Comment, _) | (Self::LineStart, b':') => Self::Comment,
+                (Self::LineStart, _) => Self::Seen,
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comments_are_no_event() {
+        let check = |reads: &[&str], expected| {
+            let mut first = FirstEvent::default();
+            for read in reads {
+                first.look(read.as_bytes());
+            }
+            assert_eq!(first.seen(), expected, "{reads:?}");
+        };
+        check(&["data: {}\n\n"], true);
+        check(&["event: message_start\n"], true);
+        check(&[": PROCESSING\n\n", ": data: x\r\n\r\n"], false);
+        check(&[": PROC", "data\n", "\n"], false);
+        check(&[": PROC", "ESSING\n\n", "d"], true);
+        check(&[], false);
+    }
+}
