@@ -135,10 +135,22 @@ impl Work {
             deadline: self.call.deadline,
         });
         match answer {
-            Ok(Answer { status, headers, body: AnswerBody::Plain(body), .. }) => {
+            Ok(Answer {
+                status,
+                mut headers,
+                upstream_request_id,
+                body: AnswerBody::Plain(body),
+            }) => {
+                push_upstream_id(&mut headers, upstream_request_id);
                 self.answer_whole(status, &headers, body, target, started.elapsed());
             }
-            Ok(Answer { headers, body: AnswerBody::Stream(stream), .. }) => {
+            Ok(Answer {
+                mut headers,
+                upstream_request_id,
+                body: AnswerBody::Stream(stream),
+                ..
+            }) => {
+                push_upstream_id(&mut headers, upstream_request_id);
                 if let Some(responder) = self.responder.take() {
                     let relayed = relay::Relay {
                         stream,
@@ -277,6 +289,13 @@ fn choose(route: &Route, endpoint: Endpoint) -> Result<&Target, ApiError> {
     )
     .param("model")
     .code("dialect_not_served"))
+}
+
+/// The provider's own id of the request, for whoever must ask the provider about it.
+fn push_upstream_id(headers: &mut Vec<Header>, id: Option<String>) {
+    if let Some(id) = id {
+        headers.push(("x-victor-upstream-request-id".into(), id));
+    }
 }
 
 fn forwarded(request: &crate::front::Request) -> Vec<(&'static str, &str)> {

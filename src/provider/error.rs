@@ -7,6 +7,7 @@
 use std::fmt;
 
 use crate::cancel::Reason;
+use crate::metrics::Outcome;
 
 /// Which of an attempt's timeouts ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,21 +73,18 @@ impl ProviderError {
         )
     }
 
-    /// The value of the metrics' label `outcome`; a closed set.
-    pub const fn outcome(&self) -> &'static str {
+    /// What the failure says about the provider.
+    pub const fn outcome(&self) -> Outcome {
         match &self.cause {
-            Cause::NoPermit => "no_permit",
-            Cause::Resolve(_) => "resolve",
-            Cause::Connect(_) => "connect",
-            Cause::Tls(_) => "tls",
-            Cause::Reset => "reset",
-            Cause::Timeout(_) => "timeout",
-            Cause::Cut => "cut",
-            Cause::Malformed(_) => "malformed",
-            Cause::TooLarge => "too_large",
-            Cause::Header(_) => "header",
-            Cause::Cancelled(_) => "cancelled",
-            Cause::Closed => "closed",
+            // Nothing was sent: the provider is not to blame for calls that it is not asked.
+            Cause::NoPermit | Cause::Header(_) | Cause::Cancelled(_) | Cause::Closed => {
+                Outcome::Cancelled
+            }
+            Cause::Resolve(_) | Cause::Connect(_) | Cause::Tls(_) => Outcome::Connect,
+            Cause::Reset => Outcome::Reset,
+            Cause::Timeout(_) => Outcome::Timeout,
+            Cause::Cut => Outcome::Cut,
+            Cause::Malformed(_) | Cause::TooLarge => Outcome::Malformed,
         }
     }
 

@@ -9,12 +9,11 @@ use ureq::http::HeaderMap;
 use ureq::http::header::HeaderName;
 
 /// Headers passed back as they are, besides those that [`PREFIXES`] cover.
-const RELAYED: [&str; 8] = [
+const RELAYED: [&str; 7] = [
     "content-type",
     "retry-after",
     "retry-after-ms",
     "x-should-retry",
-    "request-id",
     "openai-processing-ms",
     "openai-organization",
     "openai-version",

@@ -4,6 +4,7 @@
 //! is cancelled. The same core plans the answer as behind `victor simulate`.
 
 use std::io;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,24 +33,26 @@ impl InProcess {
         self.state.reset();
     }
 
-    /// Sends a request and waits for the head of its answer, at most until `deadline`.
+    /// Sends a request and waits for the head of its answer, at most until `deadline`. `cancel`
+    /// is kept with the answer: borrowed for one that is read at once, shared for one that is
+    /// handed on.
     ///
     /// # Errors
     /// `ConnectionReset` where the script resets, `TimedOut` at the deadline,
     /// `ConnectionAborted` once `cancel` is cancelled.
-    pub fn call<'c>(
+    pub fn call<C: Deref<Target = Cancel>>(
         &self,
         request: &SimRequest<'_>,
-        cancel: &'c Cancel,
+        cancel: C,
         deadline: Instant,
-    ) -> io::Result<Answer<'c>> {
+    ) -> io::Result<Answer<C>> {
         let script = script::plan(request, &self.state);
         let due = request.received + script.delay;
-        wait(cancel, due, deadline)?;
+        wait(&cancel, due, deadline)?;
         match script.end {
             End::Reset => Err(io::ErrorKind::ConnectionReset.into()),
             // Nothing ever comes, so this waits for the deadline or the cancel.
-            End::Silent => Err(wait_for_ever(cancel, deadline)),
+            End::Silent => Err(wait_for_ever(&cancel, deadline)),
             _ => Ok(Answer {
                 script,
                 due,
@@ -60,14 +63,14 @@ impl InProcess {
 }
 
 /// An answer whose head has come.
-pub struct Answer<'c> {
+pub struct Answer<C: Deref<Target = Cancel>> {
     script: Script,
     /// When the last step was due.
     due: Instant,
-    cancel: &'c Cancel,
+    cancel: C,
 }
 
-impl Answer<'_> {
+impl<C: Deref<Target = Cancel>> Answer<C> {
     /// The status.
     pub fn status(&self) -> u16 {
         self.script.status
@@ -91,11 +94,11 @@ impl Answer<'_> {
         let Some(delay) = steps.delay() else {
             return match self.script.end {
                 End::Complete => Ok(0),
-                End::Stall | End::Silent => Err(wait_for_ever(self.cancel, deadline)),
+                End::Stall | End::Silent => Err(wait_for_ever(&self.cancel, deadline)),
                 End::Cut | End::Reset => Err(io::ErrorKind::UnexpectedEof.into()),
             };
         };
-        wait(self.cancel, self.due + delay, deadline)?;
+        wait(&self.cancel, self.due + delay, deadline)?;
         self.due += delay;
         steps.render(buf);
         while steps.delay() == Some(Duration::ZERO) && buf.len() - start < READ_BYTES {
@@ -158,7 +161,7 @@ mod tests {
     use crate::cancel::Reason;
     use std::time::SystemTime;
 
-    fn call<'c>(model: &str, cancel: &'c Cancel, patience_ms: u64) -> io::Result<Answer<'c>> {
+    fn call<'c>(model: &str, cancel: &'c Cancel, patience_ms: u64) -> io::Result<Answer<&'c Cancel>> {
         let body = format!(
             r#"{{"model":"{model}","stream":true,"messages":[{{"role":"user","content":"hi"}}]}}"#
         );
@@ -177,7 +180,7 @@ mod tests {
     }
 
     fn read_all(
-        answer: &mut Answer<'_>,
+        answer: &mut Answer<&Cancel>,
         patience_ms: u64,
     ) -> (Vec<u8>, usize, Option<io::ErrorKind>) {
         let (mut body, mut reads) = (Vec::new(), 0);
