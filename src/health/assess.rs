@@ -1,0 +1,582 @@
+//! The thresholds: from counts and readings to statuses, and their roll-up.
+//!
+//! Pure but for reading the metrics. What had no traffic is healthy; a value without samples is
+//! `None`, never 0. Only the coordinators can make the whole unhealthy, and only all of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::clock;
+use crate::metrics::window::{View, WINDOW};
+use crate::metrics::{CoordinatorMetrics, Metrics, ProviderShared, Share};
+
+use super::system::{Disk, MemoryUse, Reading, Timed};
+use super::{Phase, round};
+
+/// A coordinator whose last so many executions all failed cannot serve.
+const COORDINATOR_FAILURES: u32 = 10;
+/// Above this share of failed executions a coordinator is degraded: the runbook's "healthy" ends.
+const COORDINATOR_ERROR_RATE: f64 = 0.01;
+/// A provider that failed so many times in a row is unhealthy; as the default breaker.
+const PROVIDER_FAILURES: u32 = 5;
+/// A provider is degraded above this share of faults …
+const PROVIDER_DEGRADED: f64 = 0.05;
+/// … and unhealthy from this one on, if it had at least so many requests.
+const PROVIDER_UNHEALTHY: (f64, u64) = (0.5, 10);
+/// Above this share of requests met by its rate limit a provider is degraded.
+const PROVIDER_RATE_LIMITED: f64 = 0.1;
+/// Below this free share of the machine's memory or the state folder's disk it is degraded.
+const FREE_MIN: f64 = 0.05;
+
+/// Warning and critical bounds of the runbook's table "Key Metrics".
+const ERROR_RATE: (f64, f64) = (0.01, 0.05);
+const LATENCY_SECONDS: (f64, f64) = (2.0, 5.0);
+const MEMORY_BYTES: (f64, f64) = (2e9, 4e9);
+const CPU_PERCENT: (f64, f64) = (50.0, 80.0);
+
+/// How a part of the daemon is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    Healthy,
+    Degraded,
+    Unhealthy,
+}
+
+impl Status {
+    /// The status of the HTTP answer that says it.
+    pub const fn http(self) -> u16 {
+        match self {
+            Self::Healthy | Self::Degraded => 200,
+            Self::Unhealthy => 503,
+        }
+    }
+}
+
+/// How a key metric is, by the runbook's first table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    Healthy,
+    Warning,
+    Critical,
+}
+
+impl Level {
+    /// A value that is bad when it is high; without one all is well.
+    fn of(value: Option<f64>, (warning, critical): (f64, f64)) -> Self {
+        match value {
+            Some(value) if value > critical => Self::Critical,
+            Some(value) if value >= warning => Self::Warning,
+            _ => Self::Healthy,
+        }
+    }
+
+    fn status(self) -> Status {
+        match self {
+            Self::Healthy => Status::Healthy,
+            Self::Warning | Self::Critical => Status::Degraded,
+        }
+    }
+}
+
+/// A status and the sentence that explains it.
+type Verdict = (Status, String);
+
+/// One entry of `components`.
+#[derive(Serialize)]
+pub(super) struct Component {
+    name: String,
+    pub(super) status: Status,
+    message: String,
+    latency_ms: Option<f64>,
+    details: Value,
+    last_check: String,
+    consecutive_failures: u32,
+}
+
+/// A coordinator's bounds, as configured.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) max_concurrent: usize,
+    pub(super) queue_size: usize,
+}
+
+/// One entry of `coordinators`.
+#[derive(Serialize)]
+pub(super) struct CoordinatorRow {
+    pub(super) name: &'static str,
+    /// `starting`, `running`, `draining` or `stopped`.
+    state: &'static str,
+    executions: u64,
+    errors: u64,
+    rejected: u64,
+    error_rate: Option<f64>,
+    p50_ms: Option<f64>,
+    p95_ms: Option<f64>,
+    p99_ms: Option<f64>,
+    cache_hit_rate: Option<f64>,
+    queue_depth: i64,
+    queue_size: Option<usize>,
+    in_flight: i64,
+    workers: i64,
+    max_concurrent: Option<usize>,
+    memory_bytes: i64,
+}
+
+/// One entry of `key_metrics`.
+#[derive(Serialize)]
+pub(super) struct KeyMetric {
+    value: Option<f64>,
+    state: Level,
+    window_seconds: u64,
+}
+
+/// `key_metrics`
+#[derive(Serialize)]
+pub(super) struct KeyMetrics {
+    error_rate: KeyMetric,
+    latency_p95_seconds: KeyMetric,
+    cache_hit_rate: KeyMetric,
+    memory_bytes: KeyMetric,
+    cpu_percent: KeyMetric,
+}
+
+impl KeyMetrics {
+    fn new(view: &View, reading: &Reading) -> Self {
+        let metric = |value, bounds, window_seconds| KeyMetric {
+            value,
+            state: Level::of(value, bounds),
+            window_seconds,
+        };
+        let window = WINDOW.as_secs();
+        let memory = reading
+            .memory
+            .value
+            .map(|memory| memory.resident_bytes as f64);
+        let cpu = reading.cpu.value;
+        let cpu_span = cpu.map_or(0, |cpu| cpu.span.as_secs());
+        let p95 = view.quantile(0.95).map(|p95| p95.as_secs_f64());
+        Self {
+            error_rate: metric(view.error_rate(), ERROR_RATE, window),
+            latency_p95_seconds: metric(p95, LATENCY_SECONDS, window),
+            // There is no look-up to take a rate of before there is a cache.
+            cache_hit_rate: metric(None, (f64::INFINITY, f64::INFINITY), window),
+            memory_bytes: metric(memory, MEMORY_BYTES, 0),
+            cpu_percent: metric(cpu.map(|cpu| round(cpu.percent)), CPU_PERCENT, cpu_span),
+        }
+    }
+
+    fn worst(&self) -> Level {
+        let all = [
+            &self.error_rate,
+            &self.latency_p95_seconds,
+            &self.cache_hit_rate,
+            &self.memory_bytes,
+            &self.cpu_percent,
+        ];
+        let worst = all.into_iter().map(|metric| metric.state).max();
+        worst.unwrap_or(Level::Healthy)
+    }
+}
+
+/// Everything that health knows at one time.
+pub(super) struct Assessment {
+    pub(super) status: Status,
+    pub(super) components: BTreeMap<String, Component>,
+    pub(super) coordinators: Vec<CoordinatorRow>,
+    pub(super) key_metrics: KeyMetrics,
+}
+
+/// Judges every part and rolls it up.
+pub(super) fn assess(
+    metrics: &Metrics,
+    phase: Phase,
+    limits: &BTreeMap<&'static str, Limits>,
+    reading: &Reading,
+) -> Assessment {
+    let now = clock::rfc3339_ms(SystemTime::now());
+    let mut total = View::empty(metrics.uptime());
+    let mut components = Vec::new();
+    let mut coordinators = Vec::new();
+    for coordinator in metrics.coordinators() {
+        let view = coordinator.view();
+        total.add(&view);
+        let limits = limits.get(coordinator.name()).copied();
+        let component = coordinator_component(&coordinator, &view, phase, limits, &now);
+        components.push(component);
+        coordinators.push(coordinator_row(&coordinator, &view, phase, limits));
+    }
+    let can_serve = components.iter().any(|c| c.status != Status::Unhealthy);
+    for provider in metrics.providers() {
+        components.push(provider_component(&provider, &now));
+    }
+    components.extend(system_components(reading));
+    let key_metrics = KeyMetrics::new(&total, reading);
+    let worst = components.iter().map(|component| component.status).max();
+    let status = match (can_serve, worst) {
+        (false, _) => Status::Unhealthy,
+        (true, Some(Status::Healthy) | None) => key_metrics.worst().status(),
+        (true, Some(_)) => Status::Degraded,
+    };
+    let by_name = |component: Component| (component.name.clone(), component);
+    Assessment {
+        status,
+        components: components.into_iter().map(by_name).collect(),
+        coordinators,
+        key_metrics,
+    }
+}
+
+fn ms(duration: Option<Duration>) -> Option<f64> {
+    duration.map(|duration| round(duration.as_secs_f64() * 1000.0))
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+/// What a coordinator is judged by.
+struct CoordinatorFacts {
+    phase: Phase,
+    up: bool,
+    executions: u64,
+    error_rate: Option<f64>,
+    consecutive_failures: u32,
+    queue_depth: i64,
+    queue_size: Option<usize>,
+}
+
+fn coordinator_verdict(facts: &CoordinatorFacts) -> Verdict {
+    let full = facts.queue_size.is_some_and(|size| {
+        size > 0 && facts.queue_depth >= i64::try_from(size).unwrap_or(i64::MAX)
+    });
+    if facts.phase == Phase::Draining {
+        return (Status::Unhealthy, "draining: takes no new calls".to_owned());
+    }
+    if !facts.up {
+        let message = match facts.phase {
+            Phase::Starting => "starting: takes no calls yet",
+            _ => "takes no calls: its workers are not running",
+        };
+        return (Status::Unhealthy, message.to_owned());
+    }
+    // Without executions in the window the failures are old news.
+    let failures = facts.consecutive_failures;
+    if facts.executions > 0 && failures >= COORDINATOR_FAILURES {
+        let message = format!("the last {failures} executions failed");
+        return (Status::Unhealthy, message);
+    }
+    if full {
+        return (Status::Degraded, "the queue is full".to_owned());
+    }
+    match facts.error_rate {
+        None => (Status::Healthy, "no executions in 5 minutes".to_owned()),
+        Some(rate) if rate >= COORDINATOR_ERROR_RATE => {
+            let message = format!("{} of executions failed in 5 minutes", percent(rate));
+            (Status::Degraded, message)
+        }
+        Some(_) => (Status::Healthy, "serving".to_owned()),
+    }
+}
+
+fn coordinator_component(
+    coordinator: &CoordinatorMetrics,
+    view: &View,
+    phase: Phase,
+    limits: Option<Limits>,
+    now: &str,
+) -> Component {
+    let facts = CoordinatorFacts {
+        phase,
+        up: coordinator.up.get() > 0,
+        executions: view.count,
+        error_rate: view.error_rate(),
+        consecutive_failures: coordinator.consecutive_failures(),
+        queue_depth: coordinator.queue_depth.get(),
+        queue_size: limits.map(|limits| limits.queue_size),
+    };
+    let (status, message) = coordinator_verdict(&facts);
+    Component {
+        name: format!("coordinator.{}", coordinator.name()),
+        status,
+        message,
+        latency_ms: ms(view.quantile(0.5)),
+        details: json!({
+            "error_rate": facts.error_rate,
+            "executions": view.count,
+            "window_seconds": WINDOW.as_secs(),
+            "queue_depth": facts.queue_depth,
+            "queue_size": facts.queue_size,
+            "in_flight": coordinator.in_flight.get(),
+            "workers": coordinator.workers.get(),
+        }),
+        last_check: now.to_owned(),
+        consecutive_failures: facts.consecutive_failures,
+    }
+}
+
+fn coordinator_row(
+    coordinator: &Arc<CoordinatorMetrics>,
+    view: &View,
+    phase: Phase,
+    limits: Option<Limits>,
+) -> CoordinatorRow {
+    let state = match (phase, coordinator.up.get() > 0) {
+        (Phase::Draining, _) => "draining",
+        (_, true) => "running",
+        (Phase::Starting, false) => "starting",
+        (Phase::Ready, false) => "stopped",
+    };
+    CoordinatorRow {
+        name: coordinator.name(),
+        state,
+        executions: coordinator.executions(),
+        errors: coordinator.errors(),
+        rejected: coordinator.rejections(),
+        error_rate: view.error_rate(),
+        p50_ms: ms(view.quantile(0.5)),
+        p95_ms: ms(view.quantile(0.95)),
+        p99_ms: ms(view.quantile(0.99)),
+        // There is no look-up to take a rate of before there is a cache.
+        cache_hit_rate: None,
+        queue_depth: coordinator.queue_depth.get(),
+        queue_size: limits.map(|limits| limits.queue_size),
+        in_flight: coordinator.in_flight.get(),
+        workers: coordinator.workers.get(),
+        max_concurrent: limits.map(|limits| limits.max_concurrent),
+        memory_bytes: coordinator.accounted_bytes.get(),
+    }
+}
+
+/// `faults`: requests that tell about the provider, and the share it failed. `limited`: the share
+/// that its rate limit met.
+fn provider_verdict(
+    requests: u64,
+    faults: Option<f64>,
+    limited: Option<f64>,
+    consecutive_failures: u32,
+) -> Verdict {
+    let faulty = faults.unwrap_or(0.0);
+    if requests > 0 && consecutive_failures >= PROVIDER_FAILURES {
+        let message = format!("the last {consecutive_failures} requests failed");
+        return (Status::Unhealthy, message);
+    }
+    if faulty >= PROVIDER_UNHEALTHY.0 && requests >= PROVIDER_UNHEALTHY.1 {
+        let message = format!("{} of requests failed in 5 minutes", percent(faulty));
+        return (Status::Unhealthy, message);
+    }
+    if faulty > PROVIDER_DEGRADED {
+        let message = format!("{} of requests failed in 5 minutes", percent(faulty));
+        return (Status::Degraded, message);
+    }
+    match limited {
+        Some(share) if share > PROVIDER_RATE_LIMITED => {
+            let message = format!("its rate limit met {} of requests", percent(share));
+            (Status::Degraded, message)
+        }
+        None if requests == 0 => (Status::Healthy, "no requests in 5 minutes".to_owned()),
+        _ => (Status::Healthy, "answering".to_owned()),
+    }
+}
+
+fn provider_component(provider: &ProviderShared, now: &str) -> Component {
+    let view = provider.view();
+    let limited = provider.rate_limited_view();
+    let failures = provider.consecutive_failures();
+    let (status, message) = provider_verdict(
+        view.count,
+        view.error_rate(),
+        limited.error_rate(),
+        failures,
+    );
+    Component {
+        name: format!("provider.{}", provider.name()),
+        status,
+        message,
+        latency_ms: ms(view.quantile(0.5)),
+        details: json!({
+            "requests": view.count,
+            "error_rate": view.error_rate(),
+            "rate_limited": limited.errors,
+            "window_seconds": WINDOW.as_secs(),
+            "permits_in_use": provider.permits_in_use.get(),
+            "permits_max": provider.permits_max.get(),
+        }),
+        last_check: now.to_owned(),
+        consecutive_failures: failures,
+    }
+}
+
+const UNREADABLE: &str = "cannot be read";
+
+/// The state and message of `system.memory`: the process against the runbook's bounds, and what
+/// the machine has left.
+pub(super) fn memory_status(memory: &Timed<MemoryUse>) -> Verdict {
+    let Some(memory) = memory.value else {
+        return (Status::Degraded, UNREADABLE.to_owned());
+    };
+    let level = Level::of(Some(memory.resident_bytes as f64), MEMORY_BYTES);
+    let resident = memory.resident_bytes / (1 << 20);
+    if level != Level::Healthy {
+        return (level.status(), format!("{resident} MiB resident"));
+    }
+    let free = memory
+        .machine
+        .map(|machine| share(machine.available_bytes, machine.total_bytes));
+    match free {
+        Some(free) if free < FREE_MIN => {
+            let message = format!("the machine has {} of its memory left", percent(free));
+            (Status::Degraded, message)
+        }
+        _ => (Status::Healthy, format!("{resident} MiB resident")),
+    }
+}
+
+/// The state and message of `system.cpu`.
+pub(super) fn cpu_status(cpu: &Timed<Share>) -> Verdict {
+    let Some(cpu) = cpu.value else {
+        return (Status::Degraded, UNREADABLE.to_owned());
+    };
+    let level = Level::of(Some(cpu.percent), CPU_PERCENT);
+    let message = format!("{:.1} % of all cores", cpu.percent);
+    (level.status(), message)
+}
+
+/// The state and message of `system.disk`.
+pub(super) fn disk_status(disk: &Timed<Disk>) -> Verdict {
+    let Some(disk) = disk.value else {
+        return (Status::Degraded, UNREADABLE.to_owned());
+    };
+    let free = share(disk.available_bytes, disk.total_bytes);
+    let message = format!("{} of the state folder's disk is free", percent(free));
+    let status = if free < FREE_MIN {
+        Status::Degraded
+    } else {
+        Status::Healthy
+    };
+    (status, message)
+}
+
+fn share(part: u64, whole: u64) -> f64 {
+    part as f64 / whole.max(1) as f64
+}
+
+fn system_components(reading: &Reading) -> [Component; 3] {
+    let component = |name: &str, (status, message): Verdict, took, failures, details| Component {
+        name: format!("system.{name}"),
+        status,
+        message,
+        latency_ms: ms(Some(took)),
+        details,
+        last_check: reading.at.clone(),
+        consecutive_failures: failures,
+    };
+    let Reading {
+        memory, cpu, disk, ..
+    } = reading;
+    let machine = memory.value.and_then(|memory| memory.machine);
+    let memory_details = json!({
+        "resident_bytes": memory.value.map(|memory| memory.resident_bytes),
+        "machine_total_bytes": machine.map(|machine| machine.total_bytes),
+        "machine_available_bytes": machine.map(|machine| machine.available_bytes),
+    });
+    let cpu_details = json!({
+        "percent": cpu.value.map(|cpu| round(cpu.percent)),
+        "window_seconds": cpu.value.map(|cpu| round(cpu.span.as_secs_f64())),
+    });
+    let disk_details = json!({
+        "total_bytes": disk.value.map(|disk| disk.total_bytes),
+        "available_bytes": disk.value.map(|disk| disk.available_bytes),
+    });
+    [
+        component(
+            "memory",
+            memory_status(memory),
+            memory.took,
+            memory.failures,
+            memory_details,
+        ),
+        component("cpu", cpu_status(cpu), cpu.took, cpu.failures, cpu_details),
+        component(
+            "disk",
+            disk_status(disk),
+            disk.took,
+            disk.failures,
+            disk_details,
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_follow_the_runbooks_table() {
+        let check = |value: Option<f64>, bounds, expected| {
+            assert_eq!(Level::of(value, bounds), expected, "{value:?}");
+        };
+        check(None, ERROR_RATE, Level::Healthy);
+        check(Some(0.009), ERROR_RATE, Level::Healthy);
+        check(Some(0.01), ERROR_RATE, Level::Warning);
+        check(Some(0.05), ERROR_RATE, Level::Warning);
+        check(Some(0.051), ERROR_RATE, Level::Critical);
+        check(Some(1.9), LATENCY_SECONDS, Level::Healthy);
+        check(Some(5.1), LATENCY_SECONDS, Level::Critical);
+        check(Some(3e9), MEMORY_BYTES, Level::Warning);
+        check(Some(80.5), CPU_PERCENT, Level::Critical);
+    }
+
+    #[test]
+    fn a_coordinator_is_unhealthy_only_if_it_cannot_serve() {
+        let serving = || CoordinatorFacts {
+            phase: Phase::Ready,
+            up: true,
+            executions: 100,
+            error_rate: Some(0.0),
+            consecutive_failures: 0,
+            queue_depth: 0,
+            queue_size: Some(10),
+        };
+        let check = |change: &dyn Fn(&mut CoordinatorFacts), expected| {
+            let mut facts = serving();
+            change(&mut facts);
+            assert_eq!(coordinator_verdict(&facts).0, expected);
+        };
+        check(&|_| {}, Status::Healthy);
+        check(&|facts| facts.error_rate = Some(0.5), Status::Degraded);
+        check(&|facts| facts.queue_depth = 10, Status::Degraded);
+        check(&|facts| facts.consecutive_failures = 10, Status::Unhealthy);
+        check(&|facts| facts.up = false, Status::Unhealthy);
+        check(&|facts| facts.phase = Phase::Draining, Status::Unhealthy);
+        check(
+            &|facts| {
+                facts.executions = 0;
+                facts.error_rate = None;
+                facts.consecutive_failures = 50;
+            },
+            Status::Healthy,
+        );
+    }
+
+    #[test]
+    fn a_provider_is_judged_by_its_traffic() {
+        let check = |(requests, faults, limited, failures), expected| {
+            let verdict = provider_verdict(requests, faults, limited, failures);
+            assert_eq!(verdict.0, expected, "{}", verdict.1);
+        };
+        check((0, None, None, 9), Status::Healthy);
+        check((100, Some(0.0), Some(0.0), 0), Status::Healthy);
+        check((100, Some(0.06), Some(0.0), 0), Status::Degraded);
+        check((3, Some(0.7), Some(0.0), 2), Status::Degraded);
+        check((10, Some(0.5), Some(0.0), 0), Status::Unhealthy);
+        check((9, Some(1.0), None, 5), Status::Unhealthy);
+        check((100, Some(0.0), Some(0.2), 0), Status::Degraded);
+        check((0, None, Some(1.0), 0), Status::Degraded);
+    }
+}
