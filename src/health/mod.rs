@@ -3,9 +3,11 @@
 //! Everything is read from what calls have left behind in the metrics' five-minute windows: a
 //! probe never calls a provider, and what had no traffic is healthy. It is answered on the front
 //! threads, so nothing here may block; what costs a file read is done at most once a second. Start
-//! at [`Health::answer`]; [`assess`] holds the thresholds, [`system`] the readings of the machine.
+//! at [`Health::answer`]; [`assess`] judges the parts, [`key_metrics`] the whole by the runbook's
+//! table, [`system`] reads the machine.
 
 mod assess;
+mod key_metrics;
 mod system;
 
 use std::collections::BTreeMap;
@@ -22,8 +24,9 @@ use crate::metrics::{Metrics, VERSION};
 use crate::sync::Mutex;
 use crate::thread;
 
-use assess::{Assessment, CoordinatorRow, KeyMetrics, Limits};
-pub use assess::{Level, Status};
+use assess::{Assessment, CoordinatorRow, Limits};
+use key_metrics::KeyMetrics;
+pub use key_metrics::{Level, Status};
 
 /// How old the components of `/health` may be, and the readings of the machine everywhere.
 const FRESH: Duration = Duration::from_secs(1);

@@ -15,7 +15,8 @@ use crate::procfs::{Memory, Stat};
 use crate::sync::Mutex;
 
 use super::FRESH;
-use super::assess::{Status, cpu_status, disk_status, memory_status};
+use super::assess::{cpu_status, disk_status, memory_status};
+use super::key_metrics::Status;
 
 /// A filesystem's space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
