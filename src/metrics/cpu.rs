@@ -217,4 +217,32 @@ mod tests {
         add(4, &[time(1, 99, 0.25)]);
         assert!((state.sums["A"] - 3.75).abs() < 1e-9);
     }
+
+    #[test]
+    fn a_working_thread_is_charged_to_its_group_and_still_is_after_its_end() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        static END: AtomicBool = AtomicBool::new(false);
+        let cpu = GroupCpu::new();
+        let worker = thread::Builder::new("cpu-test", thread::Role::Worker)
+            .group("CpuTest")
+            .spawn(|| {
+                while !END.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+                Ok(())
+            })
+            .unwrap();
+        let start = std::time::Instant::now();
+        let read = |second| {
+            cpu.read(Duration::from_secs(second))
+                .get("CpuTest")
+                .copied()
+        };
+        while read(1).is_none_or(|share| share.percent <= 0.0) {
+            assert!(start.elapsed() < Duration::from_secs(20), "never charged");
+        }
+        END.store(true, Ordering::Relaxed);
+        worker.join();
+        assert!(read(2).is_some_and(|share| share.percent > 0.0));
+    }
 }
