@@ -110,7 +110,7 @@ pub struct Provider {
 }
 
 enum Via {
-    Http(Upstream),
+    Http(Box<Upstream>),
     Simulator(simulator::Simulator),
 }
 
@@ -122,9 +122,11 @@ impl Provider {
     pub fn new(config: &checked::Provider) -> Result<Arc<Self>, String> {
         let via = match config.kind {
             Kind::Simulator => Via::Simulator(simulator::Simulator::default()),
-            Kind::Openai | Kind::Anthropic => Via::Http(
-                Upstream::new(config).map_err(|why| format!("providers.{}.{why}", config.name))?,
-            ),
+            Kind::Openai | Kind::Anthropic => {
+                let upstream = Upstream::new(config);
+                let named = |why| format!("providers.{}.{why}", config.name);
+                Via::Http(Box::new(upstream.map_err(named)?))
+            }
         };
         Ok(Arc::new(Self {
             name: thread::Name::new(&config.name),
@@ -333,7 +335,6 @@ fn check_head(response: &Response<ureq::Body>) -> Result<(), Cause> {
 }
 
 fn is_event_stream<'a>(mut headers: impl Iterator<Item = (&'a str, &'a str)>) -> bool {
-    headers.any(|(name, value)| {
-        name == "content-type" && headers::is_mime(value, "text/event-stream")
-    })
+    headers
+        .any(|(name, value)| name == "content-type" && headers::is_mime(value, "text/event-stream"))
 }
