@@ -161,7 +161,10 @@ mod tests {
                 amount => total += amount,
             }
         }
-        assert_eq!((total, buffers.input.len()), (INPUT_BYTES_MAX, INPUT_BYTES_MAX));
+        assert_eq!(
+            (total, buffers.input.len()),
+            (INPUT_BYTES_MAX, INPUT_BYTES_MAX)
+        );
         buffers.input_consume(10);
         assert_eq!(receive(&mut buffers, &large), 10, "used bytes make room");
         assert_eq!(buffers.input().len(), INPUT_BYTES_MAX);

@@ -193,14 +193,50 @@ mod tests {
                 "{message}"
             );
         };
-        check(Cause::NoPermit, 504, "no_permit", "provider_no_permit", "free connection");
-        check(Cause::Cut, 502, "cut", "provider_cut", "middle of its answer");
-        check(Cause::TooLarge, 502, "too_large", "provider_too_large", "64 MiB");
-        check(Cause::Closed, 503, "closed", "provider_closed", "restarted");
+        check(
+            Cause::NoPermit,
+            504,
+            Outcome::Cancelled,
+            "provider_no_permit",
+            "free connection",
+        );
+        check(
+            Cause::Cut,
+            502,
+            Outcome::Cut,
+            "provider_cut",
+            "middle of its answer",
+        );
+        check(
+            Cause::TooLarge,
+            502,
+            Outcome::Malformed,
+            "provider_too_large",
+            "64 MiB",
+        );
+        check(
+            Cause::Closed,
+            503,
+            Outcome::Cancelled,
+            "provider_closed",
+            "restarted",
+        );
         let idle = Cause::Timeout(Phase::Idle);
-        check(idle, 504, "timeout", "provider_timeout_idle", "idle_timeout");
+        check(
+            idle,
+            504,
+            Outcome::Timeout,
+            "provider_timeout_idle",
+            "idle_timeout",
+        );
         let refused = Cause::Connect("connection refused".to_owned());
-        check(refused, 502, "connect", "provider_connect", "connection refused");
+        check(
+            refused,
+            502,
+            Outcome::Connect,
+            "provider_connect",
+            "connection refused",
+        );
         let gone = Cause::Cancelled(Reason::ClientGone);
         check(gone, 499, "cancelled", "client_gone", "the client has gone");
     }

@@ -231,7 +231,10 @@ impl Line {
     /// Whether the call was cancelled.
     pub fn is_cancelled(&self) -> bool {
         let state = self.0.lock();
-        state.cancel.as_ref().is_none_or(|cancel| cancel.is_cancelled())
+        state
+            .cancel
+            .as_ref()
+            .is_none_or(|cancel| cancel.is_cancelled())
     }
 
     /// Bytes of the answer came. Returns whether they are the first, and whether the call streams.

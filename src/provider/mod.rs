@@ -333,7 +333,6 @@ fn check_head(response: &Response<ureq::Body>) -> Result<(), Cause> {
 }
 
 fn is_event_stream<'a>(mut headers: impl Iterator<Item = (&'a str, &'a str)>) -> bool {
-    headers.any(|(name, value)| {
-        name == "content-type" && headers::is_mime(value, "text/event-stream")
-    })
+    headers
+        .any(|(name, value)| name == "content-type" && headers::is_mime(value, "text/event-stream"))
 }

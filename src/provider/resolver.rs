@@ -46,7 +46,10 @@ impl Default for Resolver {
 }
 
 fn system(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    Ok((host, port).to_socket_addrs()?.take(ADDRESSES_MAX).collect())
+    Ok((host, port)
+        .to_socket_addrs()?
+        .take(ADDRESSES_MAX)
+        .collect())
 }
 
 impl Resolver {
@@ -184,14 +187,20 @@ mod tests {
         assert_eq!(at(29), (address(1), 1));
         assert_eq!(at(31), (address(2), 2));
         assert_eq!(at(62), (address(2), 3), "the stale answer serves");
-        assert_eq!(at(63), (address(2), 3), "and is not asked for at once again");
+        assert_eq!(
+            at(63),
+            (address(2), 3),
+            "and is not asked for at once again"
+        );
     }
 
     #[test]
     fn the_names_are_bounded() {
         let resolver = Resolver::with(|_, port| Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))]));
         for port in 1..100 {
-            resolver.addresses("api.test", port, Instant::now()).unwrap();
+            resolver
+                .addresses("api.test", port, Instant::now())
+                .unwrap();
         }
         assert_eq!(resolver.names.lock().len(), NAMES_MAX);
     }

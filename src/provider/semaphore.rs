@@ -198,8 +198,7 @@ impl<T: Send + 'static> Semaphore<T> {
             // Two for one: after a burst the idle ones melt away with the calls that follow.
             for old in &mut too_old {
                 let front = state.idle.front();
-                if old.is_none()
-                    && front.is_some_and(|(_, since)| now - *since > self.idle_age_max)
+                if old.is_none() && front.is_some_and(|(_, since)| now - *since > self.idle_age_max)
                 {
                     *old = state.idle.pop_front().map(|(item, _)| item);
                 }

@@ -86,7 +86,12 @@ impl Simulator {
         let answer = self.0.call(&request, Arc::clone(outbound.cancel), by);
         let mut answer = answer.map_err(|error| head_cause(&error, outbound.streamed))?;
         let status = answer.status();
-        let pairs = || answer.headers().iter().map(|(name, value)| (*name, &**value));
+        let pairs = || {
+            answer
+                .headers()
+                .iter()
+                .map(|(name, value)| (*name, &**value))
+        };
         let is_stream =
             outbound.streamed && (200..300).contains(&status) && is_event_stream(pairs());
         let headers = headers::relayed(pairs());

@@ -124,12 +124,15 @@ impl Stream {
                 let read = read_some(&mut http.reader, buf, self.read_bytes);
                 read.map_err(|error| {
                     let begun = self.first_event.seen();
-                    self.provider.cause(http.lease.line(), error.into(), true, begun)
+                    self.provider
+                        .cause(http.lease.line(), error.into(), true, begun)
                 })
             }
             Source::Simulator(running) => {
                 let begun = self.first_event.seen();
-                running.read(buf, by).map_err(|error| simulator::body_cause(&error, true, begun))
+                running
+                    .read(buf, by)
+                    .map_err(|error| simulator::body_cause(&error, true, begun))
             }
         };
         match result {

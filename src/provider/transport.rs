@@ -193,8 +193,8 @@ impl Tcp {
             SocketAddr::V6(_) => AddressFamily::INET6,
         };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)
-            .map_err(refused)?;
+        let socket =
+            rustix::net::socket_with(family, SocketType::STREAM, flags, None).map_err(refused)?;
         let closer = Arc::new(Closer(TcpStream::from(socket)));
         let abort: Arc<dyn Abort> = closer.clone();
         let stream = &closer.0;

@@ -284,8 +284,8 @@ fn parse_url(url: &str) -> Result<(Uri, HeaderValue), String> {
     let authority = parsed
         .authority()
         .ok_or_else(|| format!("base_url: {url} names no host"))?;
-    let host = HeaderValue::from_str(authority.as_str())
-        .map_err(|error| format!("base_url: {error}"))?;
+    let host =
+        HeaderValue::from_str(authority.as_str()).map_err(|error| format!("base_url: {error}"))?;
     Ok((parsed, host))
 }
 
@@ -319,11 +319,10 @@ fn proxy(config: &checked::Provider) -> Result<Option<Proxy>, String> {
 
 fn tls(config: &checked::Provider) -> Result<TlsConfig, String> {
     let Some(path) = &config.ca_file else {
-        return Ok(TlsConfig::builder()
-            .root_certs(RootCerts::WebPki)
-            .build());
+        return Ok(TlsConfig::builder().root_certs(RootCerts::WebPki).build());
     };
-    let pem = std::fs::read(path).map_err(|error| format!("ca_file: {}: {error}", path.display()))?;
+    let pem =
+        std::fs::read(path).map_err(|error| format!("ca_file: {}: {error}", path.display()))?;
     let mut roots = Vec::new();
     for item in parse_pem(&pem) {
         match item {
