@@ -9,6 +9,7 @@ mod common;
 
 mod abort;
 mod auth;
+mod bodies;
 mod chat;
 mod config;
 mod demo;

@@ -22,9 +22,9 @@ pub struct Simulator {
 pub struct Call {
     /// Without the query.
     pub path: String,
-    /// Names in lower case.
+    /// Names in lower case; of a secret value only the last four characters are there.
     pub headers: Vec<(String, String)>,
-    /// As it came.
+    /// As it came, up to 64 KiB.
     pub body: String,
     /// Whether the caller's connection ended before the answer did.
     pub aborted: bool,
@@ -49,7 +49,7 @@ impl Call {
                 .map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned()))
                 .collect(),
             body: text("body"),
-            aborted: entry["end"] == "aborted",
+            aborted: entry["end"] == "client_gone",
         }
     }
 }
@@ -73,9 +73,7 @@ impl Simulator {
         let answer = http::get(self.addr, "/_sim/log?body=1");
         assert_eq!(answer.status, 200, "{}", answer.text());
         let log = answer.json();
-        let entries = log["requests"]
-            .as_array()
-            .unwrap_or_else(|| panic!("not a log: {log}"));
+        let entries = log.as_array().unwrap_or_else(|| panic!("not a log: {log}"));
         entries.iter().map(Call::read).collect()
     }
 
