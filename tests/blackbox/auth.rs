@@ -1,11 +1,9 @@
 //! Who may call: keys, and the rule that a listener beyond loopback has some.
 
-use std::process::{Command, Output};
-
 use serde_json::json;
 
-use crate::common::config::{Config, Folder};
-use crate::common::daemon::{Daemon, chat, message};
+use crate::common::config::Config;
+use crate::common::daemon::{Daemon, chat, message, refused};
 use crate::common::http::{Answer, post_with};
 use crate::common::machine;
 use crate::common::simulator::Simulator;
@@ -80,27 +78,17 @@ fn a_call_needs_a_key_once_there_are_keys() {
     );
 }
 
-fn serve(config: &Config) -> Output {
-    let folder = Folder::new();
-    let file = folder.write("victor.yml", &config.yaml(folder.path()));
-    Command::new("timeout")
-        .args(["10", env!("CARGO_BIN_EXE_victor"), "serve", "--config"])
-        .arg(file)
-        .output()
-        .expect("it runs")
-}
-
 #[test]
 fn a_listener_beyond_loopback_without_keys_does_not_start() {
     let _turn = machine::light();
     let simulator = Simulator::start();
     let open = Config::behind(simulator.addr).set("server.listen", "0.0.0.0:0");
-    let output = serve(&open);
+    let output = refused(&open.yaml(&std::env::temp_dir()));
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("auth.keys"), "{stderr}");
     let remote_ops = Config::behind(simulator.addr).set("ops.listen", "0.0.0.0:0");
-    let output = serve(&remote_ops);
+    let output = refused(&remote_ops.yaml(&std::env::temp_dir()));
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("allow_remote"), "{stderr}");

@@ -1,21 +1,10 @@
 //! The configuration as an operator meets it: every fault at once, each at its line and column.
 
-use std::process::{Command, Output};
+use std::process::Command;
 
 use crate::common::config::Folder;
+use crate::common::daemon::{Daemon, refused};
 use crate::common::machine;
-
-fn serve(text: &str) -> Output {
-    let folder = Folder::new();
-    let file = folder.write("victor.yml", text);
-    Command::new("timeout")
-        .args(["10", env!("CARGO_BIN_EXE_victor"), "serve", "--config"])
-        .arg(file)
-        .env_remove("NOT_SET_ANYWHERE")
-        .current_dir(folder.path())
-        .output()
-        .expect("it runs")
-}
 
 /// A file with twenty different faults. After `#!` stands what the report must say of the line:
 /// the key's path, then words that the message holds. The fault is expected where the line's
@@ -61,7 +50,7 @@ logging:
 #[test]
 fn twenty_different_faults_are_all_named_at_their_line_and_column() {
     let _turn = machine::light();
-    let output = serve(FAULTS);
+    let output = refused(FAULTS);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{stderr}");
     assert!(output.stdout.is_empty(), "it said it was ready");
@@ -102,7 +91,7 @@ fn what_is_no_yaml_is_named_at_its_place() {
         ("just words\n", 1),
         ("server: &a {listen: 127.0.0.1:0}\nops: *b\n", 2),
     ] {
-        let output = serve(text);
+        let output = refused(text);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{text:?}: {stderr}");
         let place = match line {
@@ -126,7 +115,7 @@ fn relations_between_keys_are_checked() {
             "8123",
         ),
     ] {
-        let output = serve(text);
+        let output = refused(text);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{text:?}: {stderr}");
         assert!(stderr.contains(needle), "{text:?}: {stderr}");
@@ -148,7 +137,7 @@ fn a_file_that_is_not_there_is_named() {
 #[test]
 fn a_secret_is_never_shown() {
     let _turn = machine::light();
-    let output = serve(
+    let output = refused(
         "providers:\n  openai:\n    base_url: http://user:hunter2@127.0.0.1/v1\n    \
          api_key: sk-hunter3\n    timeout: x\nauth: {keys: [hunter4, [1]]}\n",
     );
@@ -176,6 +165,6 @@ fn the_shipped_configuration_is_accepted() {
     for name in ["ANTHROPIC_API_KEY", "OPENAI_API_KEY"] {
         command.env(name, "sk-shipped");
     }
-    let daemon = crate::common::daemon::Daemon::run(command, folder);
+    let daemon = Daemon::run(command, folder);
     assert_eq!(daemon.get("/health/ready").status, 200);
 }

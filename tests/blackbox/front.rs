@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::common::config::Config;
-use crate::common::daemon::{Daemon, chat, chat_stream};
+use crate::common::daemon::{Daemon, chat, chat_stream, refused};
 use crate::common::http::{Connection, post_with, request};
 use crate::common::machine;
 use crate::common::simulator::Simulator;
@@ -223,14 +223,8 @@ fn a_taken_port_is_an_error() {
     let _turn = machine::light();
     let simulator = Simulator::start();
     let daemon = Daemon::start(&simulator);
-    let folder = crate::common::config::Folder::new();
     let config = Config::behind(simulator.addr).set("server.listen", daemon.api.to_string());
-    let file = folder.write("victor.yml", &config.yaml(folder.path()));
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_victor"))
-        .args(["serve", "--config"])
-        .arg(file)
-        .output()
-        .expect("it runs");
+    let output = refused(&config.yaml(daemon.folder.path()));
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains(&daemon.api.to_string()), "{stderr}");
