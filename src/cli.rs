@@ -88,7 +88,10 @@ fn serve(file: Option<PathBuf>, demo: bool) -> ExitCode {
                 let _ = writeln!(stderr, "{fault}");
             }
             let count = faults.len();
-            let _ = writeln!(stderr, "victor: {count} faults in the configuration; not started");
+            let _ = writeln!(
+                stderr,
+                "victor: {count} faults in the configuration; not started"
+            );
             return ExitCode::from(USAGE);
         }
     };

@@ -131,7 +131,15 @@ impl Daemon {
         let ops = Ops::start(ops_listener, sources, &config.state_dir)
             .map_err(system("the ops plane cannot be started"))?;
         observe(&metrics, &health, &providers, &api);
-        Ok(Self { config, api, ops, coordinators, providers, lifecycle, metrics })
+        Ok(Self {
+            config,
+            api,
+            ops,
+            coordinators,
+            providers,
+            lifecycle,
+            metrics,
+        })
     }
 
     /// Says that the daemon is ready, on standard output and in the log.
@@ -170,7 +178,12 @@ impl Daemon {
     }
 
     fn log_folder(&self) -> Option<PathBuf> {
-        self.config.logging.file.as_deref().and_then(Path::parent).map(Path::to_owned)
+        self.config
+            .logging
+            .file
+            .as_deref()
+            .and_then(Path::parent)
+            .map(Path::to_owned)
     }
 
     /// Ends: no new calls, the calls in flight to their end, then everything else.
@@ -201,7 +214,9 @@ impl Daemon {
             let _ = tell.send(coordinators.wait_empty(deadline));
             Ok(())
         });
-        let Ok(waiter) = waiter else { return self.coordinators.wait_empty(deadline) };
+        let Ok(waiter) = waiter else {
+            return self.coordinators.wait_empty(deadline);
+        };
         let empty = loop {
             select! {
                 recv(told) -> empty => break empty.unwrap_or(false),
@@ -217,19 +232,34 @@ impl Daemon {
 }
 
 fn bind(key: &str, config: &CheckedConfig) -> Result<TcpListener, StartError> {
-    let address =
-        if key == "ops.listen" { config.ops.listen } else { config.server.listen };
+    let address = if key == "ops.listen" {
+        config.ops.listen
+    } else {
+        config.server.listen
+    };
     front::bind(address).map_err(|error| StartError::Usage(format!("{key}: {error}")))
 }
 
 /// The API plane's limits; its connections are cut to what the limit of open files allows.
 fn limits(config: &CheckedConfig) -> Result<Limits, StartError> {
-    let Server { max_connections, header_timeout, body_timeout, .. } = config.server;
+    let Server {
+        max_connections,
+        header_timeout,
+        body_timeout,
+        ..
+    } = config.server;
     let files = rlimit::raise_open_files()
         .map_err(|error| StartError::System("the limit of open files cannot be raised", error))?;
-    let upstream: usize = config.providers.values().map(|it| it.max_connections.get()).sum();
-    let (connections_max, warning) =
-        rlimit::connection_budget(max_connections.get(), files.soft, rlimit::RESERVE_BASE + upstream);
+    let upstream: usize = config
+        .providers
+        .values()
+        .map(|it| it.max_connections.get())
+        .sum();
+    let (connections_max, warning) = rlimit::connection_budget(
+        max_connections.get(),
+        files.soft,
+        rlimit::RESERVE_BASE + upstream,
+    );
     if let Some(warning) = warning {
         ::log::warn!("{warning}");
     }
@@ -247,8 +277,10 @@ fn limits(config: &CheckedConfig) -> Result<Limits, StartError> {
 /// Lets metrics and health look at what others count.
 fn observe(metrics: &Arc<Metrics>, health: &Health, providers: &Arc<Providers>, api: &Front) {
     let (stats, asked) = (Arc::clone(api.stats()), Arc::clone(providers));
-    let shared: Vec<_> =
-        providers.iter().map(|it| metrics.provider_shared(it.name())).collect();
+    let shared: Vec<_> = providers
+        .iter()
+        .map(|it| metrics.provider_shared(it.name()))
+        .collect();
     metrics.collect(Box::new(move |collector| {
         for (provider, shared) in asked.iter().zip(&shared) {
             shared.permits_in_use.set(provider.permits_in_use() as i64);

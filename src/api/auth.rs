@@ -17,8 +17,12 @@ pub struct Keys {
 impl Keys {
     /// The configured keys.
     pub fn new(auth: &Auth) -> Self {
-        let hash = |key: &crate::config::checked::Secret| *blake3::hash(key.expose().as_bytes()).as_bytes();
-        Self { hashes: auth.keys.iter().map(hash).collect() }
+        let hash = |key: &crate::config::checked::Secret| {
+            *blake3::hash(key.expose().as_bytes()).as_bytes()
+        };
+        Self {
+            hashes: auth.keys.iter().map(hash).collect(),
+        }
     }
 
     /// Checks the key of a request.

@@ -51,7 +51,13 @@ struct Refused {
 
 impl Refused {
     const fn new(route: Route, dialect: Dialect, error: ApiError) -> Self {
-        Self { route, dialect, error, retry_after: None, allow: None }
+        Self {
+            route,
+            dialect,
+            error,
+            retry_after: None,
+            allow: None,
+        }
     }
 }
 
@@ -102,7 +108,9 @@ impl Api {
 
     /// Checks the caller's key.
     fn admit(&self, request: &Request, route: Route, dialect: Dialect) -> Result<(), Refused> {
-        self.keys.admit(request).map_err(|error| Refused::new(route, dialect, error))
+        self.keys
+            .admit(request)
+            .map_err(|error| Refused::new(route, dialect, error))
     }
 
     /// Finds the coordinator of a call and what its body says.
@@ -119,13 +127,18 @@ impl Api {
             let error = ApiError::new(Kind::Overloaded, message).code("draining");
             let coordinator = self.coordinators.default_for(endpoint);
             coordinator.metrics().reject(Rejection::Draining);
-            return Err(Refused { retry_after: Some(DRAIN_RETRY_AFTER), ..refused(error) });
+            return Err(Refused {
+                retry_after: Some(DRAIN_RETRY_AFTER),
+                ..refused(error)
+            });
         }
         if let Some(coding) = request.header("content-encoding")
             && !coding.trim().eq_ignore_ascii_case("identity")
         {
             let message = "the request body is encoded; send it without content-encoding";
-            return Err(refused(ApiError::new(Kind::InvalidRequest, message).status(415)));
+            return Err(refused(
+                ApiError::new(Kind::InvalidRequest, message).status(415),
+            ));
         }
         let named = match request.header("x-victor-coordinator") {
             Some(name) => Some(self.named(name).map_err(refused)?),
@@ -136,9 +149,12 @@ impl Api {
         } else {
             None
         };
-        let by_model = decoded.as_ref().and_then(|it| self.coordinators.get(&it.scanned.model));
-        let coordinator =
-            named.or(by_model).unwrap_or_else(|| self.coordinators.default_for(endpoint));
+        let by_model = decoded
+            .as_ref()
+            .and_then(|it| self.coordinators.get(&it.scanned.model));
+        let coordinator = named
+            .or(by_model)
+            .unwrap_or_else(|| self.coordinators.default_for(endpoint));
         Ok((Arc::clone(coordinator), decoded))
     }
 
@@ -178,7 +194,13 @@ impl Api {
 
     /// Answers with an error, counts it and says so in the log.
     fn refuse_call(&self, refused: Refused, request: &Request, responder: Responder) {
-        let Refused { route, dialect, error, retry_after, allow } = refused;
+        let Refused {
+            route,
+            dialect,
+            error,
+            retry_after,
+            allow,
+        } = refused;
         let id = request_id(request);
         let mut response = error_response(dialect, &error, &id, retry_after);
         if let Some(allow) = allow {
@@ -250,13 +272,20 @@ impl Handler for Api {
 fn wrong_method(route: Route, dialect: Dialect, allow: &'static str) -> Refused {
     let message = format!("this route takes {allow} only");
     let error = ApiError::new(Kind::InvalidRequest, message).status(405);
-    Refused { allow: Some(allow), ..Refused::new(route, dialect, error) }
+    Refused {
+        allow: Some(allow),
+        ..Refused::new(route, dialect, error)
+    }
 }
 
 fn not_found(request: &Request) -> Refused {
     let message = "there is no such route; see GET /v1/models, POST /v1/chat/completions, \
                    /v1/messages, /v1/messages/count_tokens, /v1/embeddings and GET /health";
-    Refused::new(Route::Other, dialect_of(request), ApiError::new(Kind::NotFound, message))
+    Refused::new(
+        Route::Other,
+        dialect_of(request),
+        ApiError::new(Kind::NotFound, message),
+    )
 }
 
 /// The dialect of a caller whose route does not say it: Anthropic's SDKs send their version.
@@ -271,7 +300,9 @@ fn dialect_of(request: &Request) -> Dialect {
 fn request_id(request: &Request) -> String {
     let sane = |id: &&str| {
         (1..=crate::thread::REQUEST_ID_BYTES_MAX).contains(&id.len())
-            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(&byte))
+            && id
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(&byte))
     };
     match request.header("x-request-id").filter(sane) {
         Some(id) => id.to_owned(),

@@ -43,7 +43,9 @@ fn percent_decode(text: &str) -> String {
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
-        let pair = bytes.get(at + 1..at + 3).and_then(|pair| std::str::from_utf8(pair).ok());
+        let pair = bytes
+            .get(at + 1..at + 3)
+            .and_then(|pair| std::str::from_utf8(pair).ok());
         let byte = pair
             .filter(|pair| bytes[at] == b'%' && pair.bytes().all(|it| it.is_ascii_hexdigit()))
             .and_then(|pair| u8::from_str_radix(pair, 16).ok());
@@ -67,9 +69,13 @@ mod tests {
 
     #[test]
     fn ids_are_decoded() {
-        for (text, expected) in
-            [("a%2Fb", "a/b"), ("a%2", "a%2"), ("%zz", "%zz"), ("a+b", "a+b"), ("%C3%A4", "ä")]
-        {
+        for (text, expected) in [
+            ("a%2Fb", "a/b"),
+            ("a%2", "a%2"),
+            ("%zz", "%zz"),
+            ("a+b", "a+b"),
+            ("%C3%A4", "ä"),
+        ] {
             assert_eq!(percent_decode(text), expected);
         }
     }

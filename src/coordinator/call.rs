@@ -49,10 +49,8 @@ impl Decoded {
             Some(route) => Ok(Self { scanned, route }),
             None => {
                 let ids = routes.ids();
-                let near = crate::wire::near::near_matches(
-                    &scanned.model,
-                    ids.iter().map(String::as_str),
-                );
+                let near =
+                    crate::wire::near::near_matches(&scanned.model, ids.iter().map(String::as_str));
                 Err(ApiError::model_not_found(&scanned.model, &near))
             }
         }
@@ -71,14 +69,18 @@ impl Call {
             ),
         )
         .code("deadline_in_queue");
-        self.coordinator.metrics().reject(Rejection::DeadlineInQueue);
+        self.coordinator
+            .metrics()
+            .reject(Rejection::DeadlineInQueue);
         let ledger = Ledger::of(&self);
         ledger.refuse(&error, self.responder, None);
     }
 
     /// The client left while the call waited for a worker.
     fn abandon(self: Box<Self>) {
-        self.coordinator.metrics().reject(Rejection::ClientGoneInQueue);
+        self.coordinator
+            .metrics()
+            .reject(Rejection::ClientGoneInQueue);
         Ledger::of(&self).client_left();
     }
 

@@ -8,5 +8,8 @@ pub const NAME: &str = "ChatCoordinator";
 
 /// Whether this coordinator is the one for an endpoint when the caller names none.
 pub const fn runs(endpoint: Endpoint) -> bool {
-    matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Messages | Endpoint::CountTokens)
+    matches!(
+        endpoint,
+        Endpoint::ChatCompletions | Endpoint::Messages | Endpoint::CountTokens
+    )
 }

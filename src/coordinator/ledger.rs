@@ -13,9 +13,9 @@ use crate::front::{Responder, Response};
 use crate::log::{self, CallRecord};
 use crate::metrics::{Outcome, Route, Settled, Token};
 use crate::provider::route::Target;
+use crate::wire::Endpoint;
 use crate::wire::errors::ApiError;
 use crate::wire::usage::Usage;
-use crate::wire::Endpoint;
 
 /// The status of a call whose client left, in metrics and log: nobody is told it.
 const CLIENT_LEFT: u16 = 499;
@@ -52,7 +52,10 @@ impl Ledger {
             received: call.request.received,
             executed: true,
             provider: String::new(),
-            model: call.decoded.as_ref().map_or_else(String::new, |it| it.scanned.model.clone()),
+            model: call
+                .decoded
+                .as_ref()
+                .map_or_else(String::new, |it| it.scanned.model.clone()),
             attempts: 0,
             streamed: false,
             first_event: None,
@@ -66,7 +69,10 @@ impl Ledger {
 
     /// Opens the account of a call that its coordinator does not take.
     pub fn rejected(call: &Call) -> Self {
-        Self { executed: false, ..Self::of(call) }
+        Self {
+            executed: false,
+            ..Self::of(call)
+        }
     }
 
     /// The call turned out not to be one, its body being no request.
@@ -83,7 +89,9 @@ impl Ledger {
         self.status = status;
         self.error_type = error_type;
         message.clone_into(&mut self.message);
-        self.coordinator.process.http(Route::from(self.endpoint), status);
+        self.coordinator
+            .process
+            .http(Route::from(self.endpoint), status);
         if self.executed {
             let error = status >= 500 || status == 429 || (status < 400 && !error_type.is_empty());
             self.coordinator.metrics.settle(&Settled {
@@ -145,16 +153,15 @@ impl Ledger {
     }
 
     /// Answers with an error of ours.
-    pub fn refuse(
-        mut self,
-        error: &ApiError,
-        responder: Responder,
-        retry_after: Option<Duration>,
-    ) {
+    pub fn refuse(mut self, error: &ApiError, responder: Responder, retry_after: Option<Duration>) {
         let dialect = self.endpoint.dialect();
         let mut response = error_response(dialect, error, &self.request_id, retry_after);
         self.push_headers(&mut response);
-        self.settle(error.status, error.code.unwrap_or(error.kind.label()), &error.message);
+        self.settle(
+            error.status,
+            error.code.unwrap_or(error.kind.label()),
+            &error.message,
+        );
         responder.respond(response);
         self.close();
     }

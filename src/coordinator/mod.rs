@@ -66,7 +66,13 @@ impl Coordinator {
         let pool = Pool::start(options, |call: Box<Call>| stages::run(*call))?;
         metrics.up.set(1);
         let process = Arc::clone(process);
-        Ok(Arc::new(Self { name, config, metrics, process, pool }))
+        Ok(Arc::new(Self {
+            name,
+            config,
+            metrics,
+            process,
+            pool,
+        }))
     }
 
     /// The name, as in the configuration.
@@ -134,7 +140,9 @@ impl Coordinator {
 
 /// The start of the workers' names: `ChatCoordinator` has `chat-0`.
 fn prefix(name: &str) -> String {
-    let short = name.strip_suffix("Coordinator").filter(|short| !short.is_empty());
+    let short = name
+        .strip_suffix("Coordinator")
+        .filter(|short| !short.is_empty());
     let short = short.unwrap_or(name).to_ascii_lowercase();
     short.chars().take(PREFIX_BYTES_MAX).collect()
 }

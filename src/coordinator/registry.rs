@@ -38,7 +38,11 @@ impl Registry {
                 .ok_or_else(|| io::Error::other(format!("{name} is not configured")))
         };
         let (chat, embedding) = (built_in(chat::NAME)?, built_in(embedding::NAME)?);
-        Ok(Self { by_name, chat, embedding })
+        Ok(Self {
+            by_name,
+            chat,
+            embedding,
+        })
     }
 
     /// The coordinator of that name.
@@ -63,7 +67,8 @@ impl Registry {
 
     /// Waits until no call is inside any, at most until `deadline`. Returns whether none is.
     pub fn wait_empty(&self, deadline: Instant) -> bool {
-        self.iter().all(|coordinator| coordinator.wait_empty(deadline))
+        self.iter()
+            .all(|coordinator| coordinator.wait_empty(deadline))
     }
 
     /// Ends every worker once its call is done.

@@ -76,7 +76,9 @@ impl Relay<'_> {
             if writer.is_none() {
                 writer = responder.take().map(|responder| self.begin(responder));
             }
-            let Some(writer) = &mut writer else { break End::ClientGone };
+            let Some(writer) = &mut writer else {
+                break End::ClientGone;
+            };
             if let Some(end) = &ended {
                 self.settle(&watch, end);
             }
@@ -88,8 +90,11 @@ impl Relay<'_> {
             }
         };
         if let (Some(responder), End::Failed(_)) = (responder.take(), &end) {
-            let End::Failed(error) = end else { return Ok(()) };
-            self.ledger.attempt_ended(self.target, error.outcome(), self.started.elapsed());
+            let End::Failed(error) = end else {
+                return Ok(());
+            };
+            self.ledger
+                .attempt_ended(self.target, error.outcome(), self.started.elapsed());
             return Err((responder, error));
         }
         self.settle(&watch, &end);
@@ -152,7 +157,8 @@ impl Relay<'_> {
             End::Told(said) => (Outcome::ServerError, 200, "stream_error", said.clone()),
             End::Failed(error) => (error.outcome(), 200, error.error_type(), error.message()),
         };
-        self.ledger.attempt_ended(self.target, outcome, self.started.elapsed());
+        self.ledger
+            .attempt_ended(self.target, outcome, self.started.elapsed());
         self.ledger.settle(status, error_type, &message);
     }
 
@@ -168,10 +174,13 @@ impl Relay<'_> {
             }
             End::ClientGone => drop(writer),
             End::Failed(error) => {
-                let kind = if error.status() == 504 { Kind::Timeout } else { Kind::Upstream };
+                let kind = if error.status() == 504 {
+                    Kind::Timeout
+                } else {
+                    Kind::Upstream
+                };
                 let said = ApiError::new(kind, error.message()).code(error.error_type());
-                let event =
-                    in_band_error(self.endpoint.dialect(), &said, &self.ledger.request_id);
+                let event = in_band_error(self.endpoint.dialect(), &said, &self.ledger.request_id);
                 let _ = writer.write(&event).and_then(|()| writer.finish());
             }
         }

@@ -103,7 +103,9 @@ impl Work {
                 }
             }
         }
-        let Some(decoded) = self.call.decoded.take() else { return };
+        let Some(decoded) = self.call.decoded.take() else {
+            return;
+        };
         match choose(&decoded.route, self.call.endpoint) {
             Ok(target) => self.ask(&decoded, target),
             Err(error) => self.fail(&error, None),
@@ -112,7 +114,9 @@ impl Work {
 
     /// Asks one target and answers with what comes back.
     fn ask(&mut self, decoded: &Decoded, target: &Target) {
-        let Some(responder) = &self.responder else { return };
+        let Some(responder) = &self.responder else {
+            return;
+        };
         let cancel = Arc::clone(responder.cancel());
         target.provider.name().clone_into(&mut self.ledger.provider);
         target.model.clone_into(&mut self.ledger.model);
@@ -168,7 +172,8 @@ impl Work {
                 }
             }
             Err(error) => {
-                self.ledger.attempt_ended(target, error.outcome(), started.elapsed());
+                self.ledger
+                    .attempt_ended(target, error.outcome(), started.elapsed());
                 self.provider_failed(&error);
             }
         }
@@ -190,16 +195,25 @@ impl Work {
         self.ledger.attempt_ended(target, outcome_of(status), took);
         if matches!(status, 401 | 403) {
             // The provider may quote the key in its answer, and it is not the caller's key.
-            let kind = if status == 401 { Kind::Authentication } else { Kind::Permission };
+            let kind = if status == 401 {
+                Kind::Authentication
+            } else {
+                Kind::Permission
+            };
             let name = target.provider.name();
             let message = format!(
                 "{name} refused the key that victor holds for it ({status}); the operator must \
                  check providers.{name}.api_key"
             );
-            self.fail(&ApiError::new(kind, message).code("provider_key_refused"), None);
+            self.fail(
+                &ApiError::new(kind, message).code("provider_key_refused"),
+                None,
+            );
             return;
         }
-        let Some(responder) = self.responder.take() else { return };
+        let Some(responder) = self.responder.take() else {
+            return;
+        };
         let (error_type, reason) = match status {
             ..400 => ("", None),
             _ => (outcome_of(status).as_str(), provider_reason(&body)),
@@ -209,7 +223,8 @@ impl Work {
             response.push_header(name, value.as_bytes());
         }
         response.body = Body::Owned(body);
-        self.ledger.settle(status, error_type, reason.as_deref().unwrap_or_default());
+        self.ledger
+            .settle(status, error_type, reason.as_deref().unwrap_or_default());
         responder.respond(response);
     }
 
@@ -225,8 +240,9 @@ impl Work {
             _ => Kind::Upstream,
         };
         let retry_after = (status == 503).then_some(Duration::from_secs(1));
-        let error =
-            ApiError::new(kind, error.message()).status(status).code(error.error_type());
+        let error = ApiError::new(kind, error.message())
+            .status(status)
+            .code(error.error_type());
         self.fail(&error, retry_after);
     }
 
@@ -238,7 +254,10 @@ impl Work {
             }
             Reason::Deadline => {
                 let message = "the call's deadline passed before the provider answered";
-                self.fail(&ApiError::new(Kind::Timeout, message).code("deadline"), None);
+                self.fail(
+                    &ApiError::new(Kind::Timeout, message).code("deadline"),
+                    None,
+                );
             }
             Reason::Shutdown => {
                 let message = "victor is being stopped; send the call again";

@@ -237,9 +237,15 @@ impl EventLoop {
                     self.stop_at = Some(at);
                     for index in self.slab.indices() {
                         match &self.slab[index] {
-                            Conn { phase: Phase::Idle | Phase::Head, .. } => self.close(index),
+                            Conn {
+                                phase: Phase::Idle | Phase::Head,
+                                ..
+                            } => self.close(index),
                             // Its worker ends the answer; the connection closes behind it.
-                            Conn { cancel: Some(cancel), .. } => {
+                            Conn {
+                                cancel: Some(cancel),
+                                ..
+                            } => {
                                 cancel.cancel(Reason::Shutdown);
                             }
                             _ => {}

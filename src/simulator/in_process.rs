@@ -161,7 +161,11 @@ mod tests {
     use crate::cancel::Reason;
     use std::time::SystemTime;
 
-    fn call<'c>(model: &str, cancel: &'c Cancel, patience_ms: u64) -> io::Result<Answer<&'c Cancel>> {
+    fn call<'c>(
+        model: &str,
+        cancel: &'c Cancel,
+        patience_ms: u64,
+    ) -> io::Result<Answer<&'c Cancel>> {
         let body = format!(
             r#"{{"model":"{model}","stream":true,"messages":[{{"role":"user","content":"hi"}}]}}"#
         );

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Output};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -138,6 +138,20 @@ impl Drop for Daemon {
             eprintln!("--- victor.log\n{}", tail.join("\n"));
         }
     }
+}
+
+/// Runs `victor serve` with a configuration that is expected to be refused, for ten seconds at
+/// most (then the exit code is 124).
+pub fn refused(yaml: &str) -> Output {
+    let folder = Folder::new();
+    let file = folder.write("victor.yml", yaml);
+    Command::new("timeout")
+        .args(["10", env!("CARGO_BIN_EXE_victor"), "serve", "--config"])
+        .arg(file)
+        .env_remove("NOT_SET_ANYWHERE")
+        .current_dir(folder.path())
+        .output()
+        .expect("it runs")
 }
 
 /// A plain chat call in the OpenAI dialect.

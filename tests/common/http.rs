@@ -138,11 +138,6 @@ impl Connection {
         })
     }
 
-    /// The socket.
-    pub fn socket(&self) -> &TcpStream {
-        &self.stream
-    }
-
     /// Sends bytes as they are.
     ///
     /// # Panics
@@ -240,9 +235,7 @@ impl Connection {
         let chunked = answer.header("transfer-encoding");
         self.framing = match (length, chunked) {
             _ if status < 200 || status == 204 || status == 304 => Framing::Length(0),
-            (Some(length), None) => {
-                Framing::Length(length.parse().map_err(|_| bad("no length"))?)
-            }
+            (Some(length), None) => Framing::Length(length.parse().map_err(|_| bad("no length"))?),
             (None, Some("chunked")) => Framing::Chunked,
             (None, None) => Framing::UntilClose,
             _ => return Err(bad("two framings")),

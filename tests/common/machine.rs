@@ -17,7 +17,8 @@ pub fn light() -> RwLockReadGuard<'static, ()> {
 
 /// Held by a test that measures time or fills the machine: it runs alone.
 pub fn heavy() -> RwLockWriteGuard<'static, ()> {
-    TURN.write().unwrap_or_else(|poisoned| poisoned.into_inner())
+    TURN.write()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// Says that a test was not run, and why.

@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod daemon;
+pub mod exposition;
 pub mod http;
 pub mod machine;
 pub mod process;

@@ -17,6 +17,43 @@ pub struct Simulator {
     pub addr: SocketAddr,
 }
 
+/// One request that the simulator received.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Without the query.
+    pub path: String,
+    /// Names in lower case; of a secret value only the last four characters are there.
+    pub headers: Vec<(String, String)>,
+    /// As it came, up to 64 KiB.
+    pub body: String,
+    /// Whether the caller's connection ended before the answer did.
+    pub aborted: bool,
+}
+
+impl Call {
+    /// The value of a header, the first if there are more.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    fn read(entry: &Value) -> Self {
+        let text = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
+        let headers = entry["headers"]
+            .as_object()
+            .unwrap_or_else(|| panic!("no headers: {entry}"));
+        Self {
+            path: text("path"),
+            headers: headers
+                .iter()
+                .map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned()))
+                .collect(),
+            body: text("body"),
+            aborted: entry["end"] == "client_gone",
+        }
+    }
+}
+
 impl Simulator {
     /// Starts one on a port that the system chooses.
     pub fn start() -> Self {
@@ -31,16 +68,13 @@ impl Simulator {
         Self { process, addr }
     }
 
-    /// What it received, oldest first, bodies included.
-    pub fn log(&self) -> Vec<Value> {
+    /// What it received, oldest first.
+    pub fn calls(&self) -> Vec<Call> {
         let answer = http::get(self.addr, "/_sim/log?body=1");
         assert_eq!(answer.status, 200, "{}", answer.text());
         let log = answer.json();
-        let entries = log
-            .as_array()
-            .or_else(|| log["requests"].as_array())
-            .unwrap_or_else(|| panic!("not a log: {log}"));
-        entries.clone()
+        let entries = log.as_array().unwrap_or_else(|| panic!("not a log: {log}"));
+        entries.iter().map(Call::read).collect()
     }
 
     /// Forgets what it received.

@@ -1,0 +1,29 @@
+//! Black-box tests: the real binary, a real simulator, real clients.
+//!
+//! One module, one subject. A test that measures time or fills the machine takes
+//! `machine::heavy()` and runs alone; every other takes `machine::light()`. Numbers that the
+//! project promises are asserted ten times as wide here: speed is for benchmarks to show.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod abort;
+mod auth;
+mod bodies;
+mod chat;
+mod config;
+mod demo;
+mod drain;
+mod front;
+mod health;
+mod hostile;
+mod idle;
+mod limits;
+mod logs;
+mod metrics;
+mod overload;
+mod sdk;
+mod signals;
+mod smuggling;
+mod stream_timing;
+mod tidy;

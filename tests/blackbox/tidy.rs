@@ -1,0 +1,330 @@
+//! The house rules that a program can hold, read from the source.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::common::machine;
+
+/// Files hold one noun each; one that grows past this is telling of a second.
+const LINES_MAX: usize = 500;
+/// Files that may be longer, each with its reason.
+const LONGER: [(&str, usize, &str); 0] = [];
+
+/// A source file, its path from the root, and its text.
+struct Source {
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// The text before the unit tests, without comments: what runs in the daemon.
+    fn code(&self) -> String {
+        let program = self.text.split("#[cfg(test)]").next().unwrap_or_default();
+        let without = |line: &str| line.split("//").next().unwrap_or_default().to_owned();
+        program.lines().map(without).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Whether the file is a module of unit tests.
+    fn is_test(&self) -> bool {
+        self.path.ends_with("/tests.rs") || self.path.contains("/tests/")
+    }
+}
+
+fn read(folder: &Path, extension: &str, out: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            read(&path, extension, out);
+        } else if path.extension().is_some_and(|own| own == extension) {
+            out.push(path);
+        }
+    }
+}
+
+fn sources(folders: &[&str], extensions: &[&str]) -> Vec<Source> {
+    let root = machine::root();
+    let mut paths = Vec::new();
+    for folder in folders {
+        for extension in extensions {
+            read(&root.join(folder), extension, &mut paths);
+        }
+    }
+    paths.sort();
+    paths
+        .into_iter()
+        .filter(|path| !path.components().any(|part| part.as_os_str() == "target"))
+        .map(|path| Source {
+            path: path
+                .strip_prefix(&root)
+                .expect("under it")
+                .display()
+                .to_string(),
+            text: fs::read_to_string(&path).unwrap_or_default(),
+        })
+        .collect()
+}
+
+fn program() -> Vec<Source> {
+    let mut sources = sources(&["src"], &["rs"]);
+    sources.retain(|source| !source.is_test());
+    assert!(sources.len() > 10, "the source was not found");
+    sources
+}
+
+fn report(rule: &str, faults: Vec<String>) {
+    assert!(faults.is_empty(), "{rule}:\n  {}", faults.join("\n  "));
+}
+
+/// Every line of the program that holds one of `needles`, outside the places named.
+fn uses(needles: &[&str], allowed: &[&str]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for source in program() {
+        if allowed.iter().any(|place| source.path.starts_with(place)) {
+            continue;
+        }
+        for (number, line) in source.code().lines().enumerate() {
+            for needle in needles.iter().filter(|needle| line.contains(**needle)) {
+                faults.push(format!("{}:{}: {needle}", source.path, number + 1));
+            }
+        }
+    }
+    faults
+}
+
+#[test]
+fn files_are_short() {
+    let faults = sources(&["src", "tests", "scripts"], &["rs"])
+        .into_iter()
+        .filter_map(|source| {
+            let lines = source.text.lines().count();
+            let longer = LONGER.iter().find(|(path, ..)| *path == source.path);
+            let most = longer.map_or(LINES_MAX, |(_, most, _)| *most);
+            (lines > most).then(|| format!("{}: {lines} lines, {most} at most", source.path))
+        })
+        .collect();
+    report("a file holds one noun", faults);
+}
+
+#[test]
+fn every_module_begins_with_what_it_is_for() {
+    let faults = sources(&["src", "tests", "scripts"], &["rs"])
+        .into_iter()
+        .filter(|source| !source.text.starts_with("//! "))
+        .map(|source| source.path)
+        .collect();
+    report("a module begins with `//!`", faults);
+}
+
+#[test]
+fn only_thread_rs_starts_threads() {
+    let needles = [
+        "std::thread::spawn",
+        "std::thread::Builder",
+        "std::thread::scope",
+    ];
+    report("threads", uses(&needles, &["src/thread.rs"]));
+    report(
+        "std's thread module under another name",
+        uses(&["use std::thread"], &["src/thread.rs"]),
+    );
+}
+
+#[test]
+fn only_the_provider_opens_outward_sockets() {
+    let needles = [
+        "TcpStream::connect",
+        "UdpSocket::bind",
+        "ToSocketAddrs",
+        "ureq::",
+    ];
+    report("outward sockets", uses(&needles, &["src/provider/"]));
+}
+
+#[test]
+fn nothing_is_unbounded() {
+    report(
+        "bounds",
+        uses(&["unbounded()", "unbounded::<", "mpsc::channel"], &[]),
+    );
+}
+
+#[test]
+fn locks_are_taken_through_sync_rs() {
+    let allowed = ["src/sync.rs", "src/thread.rs"];
+    report("parking_lot", uses(&["parking_lot"], &allowed));
+    let std_locks = [
+        "std::sync::Mutex",
+        "std::sync::RwLock",
+        "std::sync::Condvar",
+    ];
+    report("std's locks", uses(&std_locks, &allowed));
+}
+
+#[test]
+fn nothing_is_unsafe_or_unfinished() {
+    report("unsafe", uses(&["unsafe "], &[]));
+    report(
+        "unfinished",
+        uses(
+            &["todo!(", "unimplemented!(", "dbg!(", "In the making"],
+            &[],
+        ),
+    );
+}
+
+#[test]
+fn the_wire_does_no_io_and_the_front_knows_no_llm() {
+    let io = [
+        "std::net",
+        "std::fs",
+        "std::io::",
+        "Instant::now",
+        "SystemTime::now",
+    ];
+    let wire: Vec<String> = uses(&io, &[])
+        .into_iter()
+        .filter(|fault| fault.starts_with("src/wire"))
+        .collect();
+    report("wire", wire);
+    let words = [
+        "crate::wire",
+        "crate::provider",
+        "crate::coordinator",
+        "openai",
+        "anthropic",
+    ];
+    let front: Vec<String> = uses(&words, &[])
+        .into_iter()
+        .filter(|fault| fault.starts_with("src/front"))
+        .collect();
+    report("front", front);
+    report("config::raw", uses(&["config::raw"], &["src/config/"]));
+}
+
+/// Which room each module is in, from the top down; a module uses those below it only.
+const FLOORS: [&[&str]; 7] = [
+    &["cli"],
+    &["orchestrator"],
+    &["api", "ops"],
+    &["coordinator"],
+    &["provider"],
+    &["wire", "metrics"],
+    &["config", "sync", "thread", "cancel"],
+];
+
+#[test]
+fn imports_run_downward() {
+    let floor = |module: &str| FLOORS.iter().position(|floor| floor.contains(&module));
+    let mut faults = Vec::new();
+    for source in program() {
+        let module = source.path.trim_start_matches("src/");
+        let module = module
+            .split(['/', '.'])
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        let Some(own) = floor(&module) else { continue };
+        for (number, line) in source.code().lines().enumerate() {
+            for rest in line.split("crate::").skip(1) {
+                let used: String = rest
+                    .chars()
+                    .take_while(|letter| letter.is_alphanumeric() || *letter == '_')
+                    .collect();
+                if used != module && floor(&used).is_some_and(|other| other < own) {
+                    faults.push(format!("{}:{}: uses {used}", source.path, number + 1));
+                }
+            }
+        }
+    }
+    report("imports run downward only", faults);
+}
+
+/// Names of metric families in a text.
+fn families(text: &str) -> Vec<String> {
+    let mut names: Vec<String> = text
+        .split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'))
+        .filter(|word| word.starts_with("victor_") && !word.ends_with('_'))
+        .map(str::to_owned)
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// The documents speak only of metrics that the program has.
+#[test]
+fn a_metric_that_is_documented_exists() {
+    let code: String = program().iter().map(|source| source.text.clone()).collect();
+    let mut faults = Vec::new();
+    for source in sources(&["docs", "config", "deploy"], &["md", "yml", "json"]) {
+        for name in families(&source.text) {
+            let base = ["_bucket", "_count", "_sum"]
+                .iter()
+                .find_map(|suffix| name.strip_suffix(suffix))
+                .unwrap_or(&name);
+            if !code.contains(&name) && !code.contains(base) {
+                faults.push(format!("{}: {name}", source.path));
+            }
+        }
+    }
+    report("metrics", faults);
+}
+
+/// Every key of the configuration is explained in the annotated reference.
+#[test]
+fn every_key_is_in_the_reference() {
+    let reference = fs::read_to_string(machine::root().join("config/victor.yml"))
+        .expect("config/victor.yml is shipped");
+    let faults = KEYS
+        .split_whitespace()
+        .filter(|key| !reference.contains(&format!("{key}:")))
+        .map(str::to_owned)
+        .collect();
+    report("keys that config/victor.yml does not explain", faults);
+}
+
+/// The keys of contract section 1.
+const KEYS: &str = "server listen max_connections header_timeout body_timeout idle_timeout \
+    write_timeout max_body_mb drain_timeout expose_metrics ops allow_remote admin socket state_dir \
+    auth keys providers kind base_url api_key models timeout connect_timeout first_token_timeout \
+    keepalive rate_limit requests_per_second burst enable_batching batch_size batch_timeout_ms \
+    breaker failures window open_for ca_file proxy provider model weight cache enabled max_size_mb \
+    default_ttl warm_on_startup warm_items eviction_policy enable_coalescing coalescing_window_ms \
+    coordinators max_concurrent queue_size timeout_seconds history_limit retry max_attempts \
+    backoff_ms exponential_backoff named default_model database path log_queries metrics \
+    sample_rate aggregate_histograms logging level format file python gc_threshold";
+
+/// The project speaks of itself: no path of somebody's machine, no package host but the default.
+#[test]
+fn nothing_names_a_machine() {
+    let everything = sources(
+        &[
+            "src", "tests", "scripts", "config", "docs", "systemd", "deploy", ".ci", ".cargo",
+        ],
+        &[
+            "rs", "sh", "py", "md", "yml", "json", "toml", "txt", "service", "socket",
+        ],
+    );
+    // Put together here, so that this file does not hold them itself.
+    let needles = [
+        ["/ho", "me/"].concat(),
+        ["/wo", "rk/"].concat(),
+        ["/Use", "rs/"].concat(),
+        ["/roo", "t/"].concat(),
+        ["index-", "url"].concat(),
+        ["replace-", "with"].concat(),
+        ["artifac", "tory"].concat(),
+    ];
+    let mut faults = Vec::new();
+    for source in everything {
+        for needle in &needles {
+            if source.text.contains(needle) {
+                faults.push(format!("{}: {needle}", source.path));
+            }
+        }
+    }
+    report("the project speaks of itself alone", faults);
+}
