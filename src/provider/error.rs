@@ -238,6 +238,12 @@ mod tests {
             "connection refused",
         );
         let gone = Cause::Cancelled(Reason::ClientGone);
-        check(gone, 499, Outcome::Cancelled, "client_gone", "the client has gone");
+        check(
+            gone,
+            499,
+            Outcome::Cancelled,
+            "client_gone",
+            "the client has gone",
+        );
     }
 }
