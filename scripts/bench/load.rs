@@ -7,15 +7,17 @@ use std::error::Error;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// Connections that may be on their way at once, so that no backlog overflows.
+/// Calls that may be on their way at once, so that the rest of them is read meanwhile.
 const CONNECTING_MAX: usize = 100;
 
 /// Load for the benchmarks.
@@ -168,7 +170,7 @@ fn rss_kib(pid: u32) -> u64 {
 
 /// One stream of many.
 struct Running {
-    socket: mio::net::TcpStream,
+    socket: TcpStream,
     started: Instant,
     sent: usize,
     first: Option<Instant>,
@@ -182,8 +184,11 @@ struct Running {
 
 impl Running {
     fn open(addr: SocketAddr) -> Result<Self> {
+        let socket = TcpStream::connect(addr)?;
+        socket.set_nodelay(true)?;
+        socket.set_nonblocking(true)?;
         Ok(Self {
-            socket: mio::net::TcpStream::connect(addr)?,
+            socket,
             started: Instant::now(),
             sent: 0,
             first: None,
@@ -200,7 +205,6 @@ impl Running {
             match self.socket.write(&request[self.sent..]) {
                 Ok(written) => self.sent += written,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == ErrorKind::NotConnected => return,
                 Err(_) => {
                     self.over = true;
                     return;
@@ -275,10 +279,12 @@ fn run_streams(call: &Call, count: usize, pids: &[u32]) -> Result<()> {
     let mut looked = started;
     while over < count {
         while running.len() < count && connecting < CONNECTING_MAX {
-            let mut stream = Running::open(call.addr)?;
+            let stream = Running::open(call.addr)?;
+            let fd = stream.socket.as_raw_fd();
+            let mut source = SourceFd(&fd);
             let token = Token(running.len());
             let both = Interest::READABLE | Interest::WRITABLE;
-            poll.registry().register(&mut stream.socket, token, both)?;
+            poll.registry().register(&mut source, token, both)?;
             running.push(stream);
             connecting += 1;
         }

@@ -19,6 +19,7 @@ use crate::log::{self, CallRecord};
 use crate::metrics::{Accounted, Metrics, Rejection, Route};
 use crate::provider::route::Routes;
 use crate::wire::errors::{ApiError, Kind, error_body};
+use crate::wire::near::near_matches;
 use crate::wire::{Dialect, Endpoint};
 
 use self::auth::Keys;
@@ -161,9 +162,14 @@ impl Api {
     fn named(&self, name: &str) -> Result<&Arc<Coordinator>, ApiError> {
         self.coordinators.get(name).ok_or_else(|| {
             let known: Vec<_> = self.coordinators.iter().map(|it| it.name()).collect();
+            let near = near_matches(name, known.iter().copied());
+            let hint = match near.as_slice() {
+                [] => format!("there are {}", known.join(", ")),
+                near => format!("did you mean {}?", near.join(", ")),
+            };
             let message = format!(
-                "x-victor-coordinator names a coordinator that does not exist; there are {}",
-                known.join(", ")
+                "there is no coordinator '{}'; {hint}",
+                name.get(..64).unwrap_or(name)
             );
             ApiError::new(Kind::InvalidRequest, message).code("coordinator_not_found")
         })

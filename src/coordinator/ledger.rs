@@ -93,9 +93,8 @@ impl Ledger {
             .process
             .http(Route::from(self.endpoint), status);
         if self.executed {
-            let error = status >= 500 || status == 429 || (status < 400 && !error_type.is_empty());
             self.coordinator.metrics.settle(&Settled {
-                error: error && status != CLIENT_LEFT,
+                error: is_error(status, error_type),
                 duration: self.received.elapsed(),
                 first_event: self.first_event,
                 streamed: self.streamed,
@@ -196,6 +195,17 @@ impl Ledger {
     }
 }
 
+/// Whether an execution counts as failed: not where the caller is at fault (400, 404, 413 …) or
+/// left. 401 and 403 come from a provider that refused our key; a status below 400 with an error
+/// is a stream that broke off.
+fn is_error(status: u16, error_type: &str) -> bool {
+    match status {
+        ..400 => !error_type.is_empty(),
+        401 | 403 | 408 | 429 => true,
+        _ => status >= 500,
+    }
+}
+
 /// `number` in decimal, without allocating.
 fn decimal(digits: &mut [u8; 10], mut number: u32) -> &[u8] {
     let mut at = digits.len();
@@ -212,6 +222,25 @@ fn decimal(digits: &mut [u8; 10], mut number: u32) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_caller_did_wrong_is_no_error_of_ours() {
+        for (status, error_type, expected) in [
+            (200, "", false),
+            (200, "provider_cut", true),
+            (400, "caller_fault", false),
+            (401, "provider_key_refused", true),
+            (429, "rate_limited", true),
+            (CLIENT_LEFT, "client_gone", false),
+            (503, "queue_full", true),
+        ] {
+            assert_eq!(
+                is_error(status, error_type),
+                expected,
+                "{status} {error_type}"
+            );
+        }
+    }
 
     #[test]
     fn numbers_are_decimal() {

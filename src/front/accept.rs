@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::encode::{Ending, encode_head};
-use super::event::{Mailbox, Message};
 use super::exchange::Terms;
+use super::mailbox::{Mailbox, Message};
 use super::stats::Stats;
 use super::{Handler, Limits};
 use crate::thread::{self, State};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Limits;
 use super::chunked::{ChunkError, Chunked};
-use super::exchange::Wire;
+use super::outbox::Wire;
 use super::parse::{Framing, Parsed, Refusal, blank_lead, head_end, parse_head};
 use crate::cancel::Cancel;
 

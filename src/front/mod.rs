@@ -5,15 +5,19 @@
 //! the [`Handler`] with a [`Responder`] that any thread may answer through, without ever
 //! waiting for the client. The front knows nothing of LLMs and never blocks.
 //!
-//! Start reading at `event.rs` for the way in and at `exchange.rs` for the way out; `parse.rs`
-//! and `chunked.rs` are the pure parts.
+//! Start reading at `event.rs` and `input.rs` for the way in, at `exchange.rs` and `outbox.rs` for
+//! the way out; `parse.rs`, `chunked.rs` and `timers.rs` are the pure parts.
 
 mod accept;
 mod chunked;
 mod conn;
 mod encode;
+mod ending;
 mod event;
 mod exchange;
+mod input;
+mod mailbox;
+mod outbox;
 mod parse;
 mod request;
 mod response;
@@ -28,15 +32,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-pub use exchange::{
-    Gone, OUTBOX_BYTES_MAX, OUTBOX_TOTAL_BYTES_MAX, Responder, StreamWriter, outbox_bytes,
-};
+pub use exchange::{Responder, StreamWriter};
+pub use outbox::{Gone, OUTBOX_BYTES_MAX, OUTBOX_TOTAL_BYTES_MAX, outbox_bytes};
 pub use request::Request;
 pub use response::{Body, Response};
 pub use stats::Stats;
 
 use self::accept::Acceptor;
-use self::event::{EventLoop, Mailbox, Message};
+use self::event::EventLoop;
+use self::mailbox::{Mailbox, Message};
 use crate::thread::{self, Handle, Role};
 
 /// What one front allows.

@@ -64,9 +64,20 @@ impl Level {
 /// One entry of `key_metrics`.
 #[derive(Serialize)]
 pub(super) struct KeyMetric {
+    #[serde(serialize_with = "plain_number")]
     value: Option<f64>,
     state: Level,
     window_seconds: u64,
+}
+
+/// Whole numbers, bytes say, without a fraction.
+fn plain_number<S: serde::Serializer>(value: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) if value.fract() == 0.0 && value.abs() < 2_f64.powi(53) => {
+            to.serialize_i64(*value as i64)
+        }
+        value => to.serialize_some(value),
+    }
 }
 
 /// `key_metrics`

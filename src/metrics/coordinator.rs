@@ -151,7 +151,8 @@ impl Families {
             ),
             errors: counter(
                 "victor_coordinator_errors_total",
-                "Executions that ended in an error.",
+                "Executions that failed: 5xx, 429, 408, a refused provider key or a broken stream, \
+                 not what the caller did wrong.",
             ),
             duration_sum: registry.family(
                 "victor_coordinator_duration_seconds_total",

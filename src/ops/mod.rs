@@ -4,8 +4,8 @@
 //! declares a body of 60 TB and is dropped unread, since it allocates the rest of the body to
 //! skip it; it reads a header without end into memory; and its accept loop dies at the limit of
 //! open files. So the listener belongs to a [`Front`] of ours, with small limits. That front
-//! reads the whole head within 8 KiB and 10 seconds, and refuses every declared body with a
-//! 413 of its own (`body_bytes_max` is 0). What passes is *parsed*, not forwarded: the gate
+//! reads the whole head within 8 KiB and 10 seconds, and reads a body of at most 16 KiB only to
+//! drop it; a longer one is refused with a 413 unread. What passes is *parsed*, not forwarded: the gate
 //! writes a new request with nothing in it but `GET`, a target of visible ASCII, and two headers
 //! of ours, and sends it to tiny_http over a unix socket in a folder that only we may enter. No
 //! `content-length`, `transfer-encoding` or `expect` can reach tiny_http, so it never has a body
@@ -58,7 +58,7 @@ const STOP_GRACE: Duration = Duration::from_secs(1);
 fn limits() -> Limits {
     Limits {
         head_bytes_max: 8 << 10,
-        body_bytes_max: 0,
+        body_bytes_max: 16 << 10,
         connections_max: 64,
         ..Limits::default()
     }

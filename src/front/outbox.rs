@@ -1,0 +1,283 @@
+//! One connection's way out, shared by its front thread and whoever answers.
+//!
+//! Writing never blocks: bytes go to the socket if it takes them and into the connection's bounded
+//! outbox if not, and the front thread drains that. The outbox's lock is held across one
+//! non-blocking write, which is what keeps the bytes in order; it is the one exception to "no lock
+//! across I/O", and it cannot wait.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use super::mailbox::{Mailbox, Message};
+use super::stats::Stats;
+use crate::cancel::{Cancel, Reason};
+use crate::sync::Mutex;
+
+/// What one connection's client may leave unread of a stream before it is ended: more than the
+/// longest answer of today's models, so that only a client that has stopped reading gets there.
+pub const OUTBOX_BYTES_MAX: usize = 16 << 20;
+/// What all clients together may leave unread before the next one to fall behind is ended.
+pub const OUTBOX_TOTAL_BYTES_MAX: usize = 256 << 20;
+
+/// Unread bytes of all connections of the process.
+static OUTBOX_TOTAL: AtomicUsize = AtomicUsize::new(0);
+
+/// Unread bytes that the outboxes of all fronts hold now.
+pub fn outbox_bytes() -> usize {
+    OUTBOX_TOTAL.load(Ordering::Relaxed)
+}
+
+/// The connection is gone; whatever is written to it is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone;
+
+/// Where the answer to the current request stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// No request is being answered.
+    None,
+    /// A request was handed out.
+    Pending,
+    /// Everything was written; `close` ends the connection once the outbox is empty.
+    Finished { close: bool },
+    /// The connection is to be reset at once.
+    Abort,
+}
+
+type Expired = Box<dyn FnOnce() + Send>;
+
+/// The half of a connection that answers go through.
+pub(super) struct Outbox {
+    /// Segments that the socket did not take yet; `sent` bytes of the first are gone.
+    queue: VecDeque<Vec<u8>>,
+    sent: usize,
+    bytes: usize,
+    /// Bytes that the socket ever took from here: whether a slow client makes progress.
+    taken: u64,
+    /// The front thread is handling input: collect, it will flush.
+    pub corked: bool,
+    /// No byte can reach the client any more.
+    pub closed: bool,
+    pub answer: Answer,
+    /// The front must be woken when the answer is finished, for there is more input to look at.
+    pub wake_when_finished: bool,
+    pub deadline: Option<(Instant, Expired)>,
+}
+
+/// A connection as both sides see it.
+pub(super) struct Wire {
+    pub stream: TcpStream,
+    pub token: usize,
+    pub mailbox: Arc<Mailbox>,
+    pub stats: Arc<Stats>,
+    pub out: Mutex<Outbox>,
+}
+
+impl Wire {
+    pub fn new(stream: TcpStream, token: usize, mailbox: Arc<Mailbox>, stats: Arc<Stats>) -> Self {
+        let out = Outbox {
+            queue: VecDeque::new(),
+            sent: 0,
+            bytes: 0,
+            taken: 0,
+            corked: false,
+            closed: false,
+            answer: Answer::None,
+            wake_when_finished: false,
+            deadline: None,
+        };
+        Self {
+            stream,
+            token,
+            mailbox,
+            stats,
+            out: Mutex::new("front.outbox", out),
+        }
+    }
+
+    /// The front thread begins to handle a request: answers are collected until [`Wire::uncork`].
+    pub fn cork(&self) {
+        let mut out = self.out.lock();
+        out.corked = true;
+        out.answer = Answer::Pending;
+    }
+
+    /// Ends [`Wire::cork`]. Returns where the answer stands, its deadline and what waits.
+    pub fn uncork(&self) -> (Answer, Option<Instant>, usize) {
+        let mut out = self.out.lock();
+        out.corked = false;
+        (
+            out.answer,
+            out.deadline.as_ref().map(|(at, _)| *at),
+            out.bytes,
+        )
+    }
+
+    /// Sends an interim answer, if the socket takes it at once: the client only asked to be told
+    /// early.
+    pub fn send_interim(&self, bytes: &[u8]) {
+        let mut out = self.out.lock();
+        let _ = self.send(&mut out, [bytes, b"", b"", b""]);
+    }
+
+    /// Writes what the socket takes of the outbox. Returns whether it is empty now, and how many
+    /// bytes it has ever given away.
+    pub fn flush(&self) -> Result<(bool, u64), Gone> {
+        let mut out = self.out.lock();
+        let empty = self.flush_locked(&mut out)?;
+        Ok((empty, out.taken))
+    }
+
+    pub fn flush_locked(&self, out: &mut Outbox) -> Result<bool, Gone> {
+        while !out.queue.is_empty() {
+            let mut slices = [IoSlice::new(&[]); 16];
+            let mut count = 0;
+            for (slice, segment) in slices.iter_mut().zip(&out.queue) {
+                let from = if count == 0 { out.sent } else { 0 };
+                *slice = IoSlice::new(&segment[from..]);
+                count += 1;
+            }
+            match (&self.stream).write_vectored(&slices[..count]) {
+                Ok(written) => out.consume(written),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(_) => {
+                    out.close();
+                    return Err(Gone);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Sends `parts` in order: to the socket if nothing waits before them, else to the outbox.
+    pub fn send(&self, out: &mut Outbox, parts: [&[u8]; 4]) -> Result<(), Gone> {
+        if out.closed {
+            return Err(Gone);
+        }
+        let mut skip = 0;
+        if out.queue.is_empty() && !out.corked {
+            let slices = parts.map(IoSlice::new);
+            loop {
+                match (&self.stream).write_vectored(&slices) {
+                    Ok(written) => skip = written,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(_) => {
+                        out.close();
+                        return Err(Gone);
+                    }
+                }
+                break;
+            }
+        }
+        let was_empty = out.queue.is_empty();
+        out.append(parts, skip);
+        if was_empty && !out.queue.is_empty() && !out.corked {
+            self.mailbox.send(Message::Blocked(self.token), true);
+        }
+        Ok(())
+    }
+
+    /// As [`Wire::send`], and ends the connection if the client has left too much unread.
+    pub fn send_bounded(
+        &self,
+        out: &mut Outbox,
+        parts: [&[u8]; 4],
+        bytes_max: usize,
+        cancel: &Cancel,
+    ) -> Result<(), Gone> {
+        self.send(out, parts)?;
+        let too_much = out.bytes > bytes_max
+            || (out.bytes > 0 && OUTBOX_TOTAL.load(Ordering::Relaxed) > OUTBOX_TOTAL_BYTES_MAX);
+        if too_much {
+            out.close();
+            cancel.cancel(Reason::SlowClient);
+            self.stats.slow_clients.fetch_add(1, Ordering::Relaxed);
+            let _ = self.stream.shutdown(Shutdown::Both);
+            return Err(Gone);
+        }
+        Ok(())
+    }
+
+    /// Marks the answer as finished and tells the front thread, waking it only if it must act.
+    /// Returns the deadline, to be dropped once the lock is free: it may own anything, another
+    /// responder of this connection included.
+    #[must_use]
+    pub fn finish(&self, out: &mut Outbox, answer: Answer) -> Option<(Instant, Expired)> {
+        out.answer = answer;
+        if !out.corked {
+            let wake = out.wake_when_finished
+                || !out.queue.is_empty()
+                || !matches!(answer, Answer::Finished { close: false });
+            self.mailbox.send(Message::Finished(self.token), wake);
+        }
+        out.deadline.take()
+    }
+}
+
+impl Outbox {
+    /// Bytes that wait for the client.
+    pub fn pending(&self) -> usize {
+        self.bytes
+    }
+
+    fn append(&mut self, parts: [&[u8]; 4], mut skip: usize) {
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        if skip >= total {
+            return;
+        }
+        let added = total - skip;
+        let reuse = self
+            .queue
+            .back()
+            .is_some_and(|last| last.len() + added <= 64 << 10);
+        if !reuse {
+            self.queue.push_back(Vec::with_capacity(added));
+        }
+        if let Some(last) = self.queue.back_mut() {
+            for part in parts {
+                let from = skip.min(part.len());
+                last.extend_from_slice(&part[from..]);
+                skip -= from;
+            }
+        }
+        self.bytes += added;
+        OUTBOX_TOTAL.fetch_add(added, Ordering::Relaxed);
+    }
+
+    fn consume(&mut self, mut written: usize) {
+        self.bytes -= written;
+        self.taken += written as u64;
+        OUTBOX_TOTAL.fetch_sub(written, Ordering::Relaxed);
+        while let Some(first) = self.queue.front() {
+            let left = first.len() - self.sent;
+            if written < left {
+                self.sent += written;
+                return;
+            }
+            written -= left;
+            self.sent = 0;
+            self.queue.pop_front();
+        }
+    }
+
+    /// Drops what waits: nothing reaches the client any more.
+    pub fn close(&mut self) {
+        OUTBOX_TOTAL.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.closed = true;
+        self.bytes = 0;
+        self.sent = 0;
+        self.queue.clear();
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
