@@ -165,3 +165,83 @@ fn listed(
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "
+providers:
+  acme: {kind: openai, base_url: 'http://127.0.0.1:1/v1', models: [small, shared]}
+  bolt: {kind: anthropic, base_url: 'http://127.0.0.1:1', models: [shared, acme/large]}
+  play: {kind: simulator}
+models:
+  best:
+    - {provider: bolt, model: large}
+    - {provider: acme, model: 'quo\"te'}
+  small: [{provider: bolt, model: other}]
+coordinators:
+  named:
+    ChatCoordinator: {default_model: best}
+    Idle: {max_concurrent: 1}
+";
+
+    fn routes() -> Routes {
+        let config = crate::config::check_text("test.yml", TEXT, &|_| None, false).unwrap();
+        let providers = config.providers.iter();
+        let providers = providers.map(|(name, it)| (name.clone(), Provider::new(it).unwrap()));
+        Routes::new(&config, &providers.collect())
+    }
+
+    #[test]
+    fn a_name_is_found_in_the_order_of_the_contract() {
+        let routes = routes();
+        let check = |name, expected: &[&str]| {
+            let route = routes.resolve(name);
+            let targets = route.iter().flat_map(|route| &route.targets);
+            let found: Vec<_> = targets
+                .map(|target| format!("{} {}", target.provider.name(), target.model))
+                .collect();
+            assert_eq!(found, expected, "{name}");
+        };
+        check("acme/small", &["acme small"]);
+        check("acme/any/thing", &["acme any/thing"]);
+        check("acme/", &[]);
+        check("nobody/small", &[]);
+        check("best", &["bolt large", "acme quo\"te"]);
+        check("small", &["bolt other"]);
+        check("shared", &["acme shared", "bolt shared"]);
+        // The provider that is named goes before the list that happens to hold the same name.
+        check("acme/large", &["acme large"]);
+        check("ChatCoordinator", &["bolt large", "acme quo\"te"]);
+        check("Idle", &[]);
+        check("sim", &["play sim"]);
+        check("sim+latency-200", &["play sim+latency-200"]);
+        check("sim+", &[]);
+        check("simple", &[]);
+        check("", &[]);
+    }
+
+    #[test]
+    fn a_model_is_ready_to_be_put_into_a_body() {
+        let route = routes().resolve("best").unwrap();
+        assert_eq!(route.targets[1].model_json, br#""quo\"te""#);
+    }
+
+    #[test]
+    fn what_is_listed_is_sorted_and_can_be_asked_for() {
+        let routes = routes();
+        let ids = routes.ids();
+        assert_eq!(ids, ["ChatCoordinator", "best", "shared", "sim", "small"]);
+        assert!(ids.iter().all(|id| routes.resolve(id).is_some()));
+    }
+
+    #[test]
+    fn a_known_name_is_found_and_not_made() {
+        let routes = routes();
+        for name in ["best", "acme/small", "bolt/large", "sim"] {
+            let (one, two) = (routes.resolve(name), routes.resolve(name));
+            assert!(Arc::ptr_eq(&one.unwrap(), &two.unwrap()), "{name}");
+        }
+    }
+}

@@ -154,9 +154,7 @@ impl Stream {
             }
         }
     }
-}
 
-impl Stream {
     /// Takes what follows the dialect's end marker, which is the end of HTTP's framing, so that
     /// the connection can carry another call. A provider that keeps it open is not waited for.
     pub fn drain(mut self) {

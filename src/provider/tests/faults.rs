@@ -127,19 +127,19 @@ fn a_late_cancel_touches_no_other_call() {
 /// The cause of a call, plain or streamed to its end, with one timeout made short.
 fn timed_out(
     shorten: impl Fn(&mut checked::Provider, Duration),
-    streamed: bool,
+    (streamed, body_bytes): (bool, usize),
     serve: impl Fn(Peer) + Send + Sync + 'static,
 ) -> Cause {
     let server = Server::start(move |_, peer| serve(peer));
     let mut config = config(server.address);
-    let short = Duration::from_millis(60);
+    let short = Duration::from_millis(400);
     shorten(&mut config, short);
     let provider = Provider::new(&config).unwrap();
     let started = Instant::now();
-    let big = vec![b' '; 16 << 20];
+    let body = vec![b' '; body_bytes];
     let cancel = Arc::new(Cancel::new());
     let call = Outbound {
-        body: [b"{}", &big, b""],
+        body: [b"{}", &body, b""],
         ..outbound(&cancel, streamed)
     };
     let found = match provider.call(&call) {
@@ -178,41 +178,37 @@ fn each_phase_has_its_timeout() {
         peer.request();
         peer.stream_head().chunk("data: 1\n\n").wait_closed();
     };
-    assert_eq!(timed_out(timeout, false, deaf), Cause::Timeout(Phase::Send));
-    assert_eq!(
-        timed_out(timeout, false, silent),
-        Cause::Timeout(Phase::FirstByte)
+    let (plain, streamed) = ((false, 10), (true, 10));
+    // More than any socket's buffers hold.
+    let big = (false, 16 << 20);
+    let check = |found, phase| assert_eq!(found, Cause::Timeout(phase));
+    check(timed_out(timeout, big, deaf), Phase::Send);
+    check(timed_out(timeout, plain, silent), Phase::FirstByte);
+    check(timed_out(timeout, plain, half), Phase::Whole);
+    check(timed_out(first_token, streamed, silent), Phase::FirstToken);
+    let found = timed_out(first_token, streamed, comments);
+    check(found, Phase::FirstToken);
+    check(timed_out(idle, streamed, one_event), Phase::Idle);
+}
+
+/// A socket that has an address of the loopback to itself and does not listen.
+fn bound() -> (std::os::fd::OwnedFd, SocketAddr) {
+    let (family, kind) = (
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::STREAM,
     );
-    assert_eq!(
-        timed_out(timeout, false, half),
-        Cause::Timeout(Phase::Whole)
-    );
-    assert_eq!(
-        timed_out(first_token, true, silent),
-        Cause::Timeout(Phase::FirstToken)
-    );
-    assert_eq!(
-        timed_out(first_token, true, comments),
-        Cause::Timeout(Phase::FirstToken)
-    );
-    assert_eq!(
-        timed_out(idle, true, one_event),
-        Cause::Timeout(Phase::Idle)
-    );
+    let socket = rustix::net::socket(family, kind, None).unwrap();
+    rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let address = rustix::net::getsockname(&socket).unwrap();
+    let address = SocketAddr::try_from(address).unwrap();
+    (socket, address)
 }
 
 #[test]
 fn a_connection_that_nobody_accepts_times_out_or_is_cancelled() {
     // A backlog that is full swallows further connections without a word.
-    let listener = rustix::net::socket(
-        rustix::net::AddressFamily::INET,
-        rustix::net::SocketType::STREAM,
-        None,
-    )
-    .unwrap();
-    rustix::net::bind(&listener, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let (listener, address) = bound();
     rustix::net::listen(&listener, 0).unwrap();
-    let address = SocketAddr::try_from(rustix::net::getsockname(&listener).unwrap()).unwrap();
     let short = Duration::from_millis(100);
     let mut filling = Vec::new();
     while let Ok(stream) = TcpStream::connect_timeout(&address, short) {
@@ -278,6 +274,9 @@ fn a_cut_answer_is_never_a_whole_one() {
         false,
         Ok("{}"),
     );
+    let hinted = "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n\
+                  HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+    check(hinted, false, Ok("{}"));
     let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n";
     check(chunked, false, Err(Cause::Cut));
     // Without framing, only the JSON itself can tell.
@@ -360,15 +359,11 @@ fn an_early_answer_is_heard_though_the_body_is_not_taken() {
 
 #[test]
 fn nobody_there_is_a_connect_error_and_a_reset_is_one_failure() {
-    let gone = Server::start(|_, _| {}).address;
-    let mut config = config(gone);
-    // The listener above closes when its server is dropped, at the end of that line.
-    config.base_url = format!("http://{gone}/v1");
-    let refused = loop {
-        match cause(plain(&Provider::new(&config).unwrap())) {
-            Cause::Connect(why) => break why,
-            _ => std::thread::yield_now(),
-        }
+    // Bound and never listening: taken, and nobody there.
+    let (_bound, address) = bound();
+    let refused = match cause(plain(&Provider::new(&config(address)).unwrap())) {
+        Cause::Connect(why) => why,
+        other => panic!("{other:?}"),
     };
     assert!(refused.contains("refused"), "{refused}");
 
