@@ -14,8 +14,10 @@ finish() {
 trap finish EXIT
 
 ulimit -n "$(ulimit -Hn)"
-target=${CARGO_TARGET_DIR:-target}/release
-cargo build --release --locked --quiet --bin victor --example load
+# PROFILE=dev tries the scripts out; only the release build's numbers mean anything.
+profile=${PROFILE:-release}
+target=${CARGO_TARGET_DIR:-target}/${profile/dev/debug}
+cargo build --profile "$profile" --locked --quiet --bin victor --example load
 victor=$target/victor
 load=$target/examples/load
 

@@ -200,7 +200,7 @@ impl Ledger {
 /// is a stream that broke off.
 fn is_error(status: u16, error_type: &str) -> bool {
     match status {
-        ..400 => !error_type.is_empty(),
+        0..=399 => !error_type.is_empty(),
         401 | 403 | 408 | 429 => true,
         _ => status >= 500,
     }

@@ -106,7 +106,11 @@ pub(super) struct Plan<'a> {
 
 /// Plans the answer to `request`. `state` is what `-once` and `flap` depend on.
 pub fn plan(request: &SimRequest<'_>, state: &State) -> Script {
-    let dialect = if request.path.starts_with("/v1/messages") || request.anthropic_version {
+    // Only the list of models has the same path in both dialects.
+    let lists_models = request.path.starts_with("/v1/models");
+    let dialect = if request.path.starts_with("/v1/messages")
+        || (lists_models && request.anthropic_version)
+    {
         Dialect::Anthropic
     } else {
         Dialect::OpenAi

@@ -14,7 +14,8 @@ const KEY: &str = "vk-0123456789abcdef";
 fn a_call_needs_a_key_once_there_are_keys() {
     let _turn = machine::light();
     let simulator = Simulator::start();
-    let config = Config::behind(simulator.addr).set("auth.keys", json!(["vk-another-key", KEY]));
+    let config =
+        Config::behind(simulator.addr).set("auth.keys", json!(["vk-another-key-fedcba98", KEY]));
     let daemon = Daemon::with(&config);
     let openai = |headers: &str| {
         let body = chat("simo/sim").to_string();
@@ -30,7 +31,7 @@ fn a_call_needs_a_key_once_there_are_keys() {
             format!("authorization: Bearer {KEY}\r\n"),
             format!("Authorization: bearer {KEY}\r\n"),
             format!("x-api-key: {KEY}\r\n"),
-            "x-api-key: vk-another-key\r\n".to_owned(),
+            "x-api-key: vk-another-key-fedcba98\r\n".to_owned(),
         ] {
             let answer = call(&good);
             assert_eq!(answer.status, 200, "{good}: {}", answer.text());
@@ -51,7 +52,8 @@ fn a_call_needs_a_key_once_there_are_keys() {
             assert!(!answer.text().contains("0123456789"), "{}", answer.text());
         }
     }
-    assert_eq!(openai("").json()["error"]["code"], "invalid_api_key");
+    let wrong = openai("authorization: Bearer wrong\r\n").json();
+    assert_eq!(wrong["error"]["code"], "invalid_api_key");
     assert_eq!(
         anthropic("").json()["error"]["type"],
         "authentication_error"

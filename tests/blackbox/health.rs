@@ -69,7 +69,8 @@ fn the_detailed_page_counts_and_a_value_without_samples_is_null() {
             "{name}: {key_metrics}"
         );
     }
-    assert!(key_metrics["memory_bytes"]["value"].as_u64() > Some(1_000_000));
+    let memory = &key_metrics["memory_bytes"];
+    assert!(memory["value"].as_f64() > Some(1e6), "{memory}");
     let monitored = detailed["monitored_coordinators"]
         .as_array()
         .expect("a list");

@@ -64,8 +64,12 @@ fn an_idle_daemon_is_small() {
     let _turn = machine::light();
     let simulator = Simulator::start();
     let daemon = Daemon::start(&simulator);
+    // The promise is 15 MiB for the release build; the unoptimised one is larger by its code,
+    // which is left out here.
+    let anonymous_kib = daemon.process.anonymous_kib();
+    assert!(anonymous_kib < 15 * 1024, "{anonymous_kib} KiB of its own");
     let rss_kib = daemon.process.rss_kib();
-    assert!(rss_kib < 15 * 1024, "{rss_kib} KiB resident");
+    assert!(rss_kib < 40 * 1024, "{rss_kib} KiB resident");
 }
 
 /// The promise is 100 ms for the release build; here it is asserted ten times as wide.

@@ -9,7 +9,7 @@ use crate::common::daemon::Daemon;
 use crate::common::machine;
 use crate::common::simulator::Simulator;
 
-const KEY: &str = "vk-sdk-key";
+const KEY: &str = "vk-sdk-0123456789abcdef";
 
 fn run(module: &str) {
     let _turn = machine::light();

@@ -153,6 +153,11 @@ impl Process {
         self.status_field("VmRSS:")
     }
 
+    /// Its resident memory without the pages of files, such as its own code, in KiB.
+    pub fn anonymous_kib(&self) -> u64 {
+        self.status_field("RssAnon:")
+    }
+
     /// How many threads it has.
     pub fn threads(&self) -> u64 {
         self.status_field("Threads:")

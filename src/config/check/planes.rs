@@ -52,8 +52,15 @@ pub(super) fn auth(raw: &mut Raw<'_>, root: &mut Map<'_>) -> Keys {
             let wrong = match seen.get(text) {
                 _ if text.is_empty() => Some(Wrong::new("the key is empty")),
                 Some(first) => Some(Wrong::new(format!("is the same key as item {first}"))),
-                None => weakness(text).map(Wrong::new),
+                None if text.len() > KEY_CHARS_MAX => Some(Wrong::new("the key is too long")),
+                None => None,
             };
+            if let (None, Some(weak)) = (&wrong, weakness(text)) {
+                // The operator's to decide: on loopback a short key may be all that is wanted.
+                let number = index + 1;
+                raw.warnings
+                    .push(format!("auth.keys: item {number} {weak}; better: {STRONG}"));
+            }
             match (wrong, secret) {
                 (Some(wrong), _) => raw.fault(&item.place, wrong, STRONG),
                 (None, Some(secret)) => {
@@ -76,11 +83,9 @@ fn weakness(key: &str) -> Option<&'static str> {
     distinct.sort_unstable();
     distinct.dedup();
     if key.len() < KEY_CHARS_MIN {
-        Some("the key is too short")
-    } else if key.len() > KEY_CHARS_MAX {
-        Some("the key is too long")
+        Some("is short and can be guessed")
     } else if distinct.len() < 5 {
-        Some("the key repeats a few characters")
+        Some("repeats a few characters and can be guessed")
     } else {
         None
     }
