@@ -199,12 +199,22 @@ impl Front {
     }
 }
 
+/// Connections that may wait to be accepted. The standard library asks for 128: a burst beyond
+/// that has its handshake dropped, and the client waits a second before it tries again. The
+/// kernel cuts this to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
 /// Binds a listener with an address that may be taken over from a process that just ended.
 ///
 /// # Errors
 /// The address is in use or not ours.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).map_err(|error| {
+    let listener = TcpListener::bind(address).and_then(|listener| {
+        // Listening again changes the backlog of a listening socket.
+        rustix::net::listen(&listener, BACKLOG)?;
+        Ok(listener)
+    });
+    listener.map_err(|error| {
         io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
     })
 }
