@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::config::Config;
 use crate::common::daemon::{Daemon, chat};
@@ -165,4 +165,32 @@ fn a_daemon_with_two_hundred_files_serves() {
     assert!(daemon.process.files() <= 200);
     drop(crowd);
     daemon.assert_well();
+}
+
+/// Regression: with the standard library's backlog of 128, a burst of connections had its
+/// handshakes dropped and waited a second to try again.
+#[test]
+fn a_burst_of_connections_waits_for_no_second_handshake() {
+    let _turn = machine::heavy();
+    let simulator = Simulator::start();
+    let daemon = Daemon::start(&simulator);
+    for addr in [daemon.api, simulator.addr] {
+        let mut slowest = Duration::ZERO;
+        let burst: Vec<Connection> = (0..600)
+            .map(|_| {
+                let started = Instant::now();
+                let mut connection = Connection::open(addr);
+                connection.send(b"GET /v1/models HTTP/1.1\r\nhost: victor\r\n\r\n");
+                slowest = slowest.max(started.elapsed());
+                connection
+            })
+            .collect();
+        assert!(
+            slowest < Duration::from_millis(900),
+            "{addr}: {slowest:?} to connect"
+        );
+        for mut connection in burst {
+            assert_eq!(connection.answer().status, 200);
+        }
+    }
 }
