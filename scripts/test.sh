@@ -75,10 +75,12 @@ make_venv() {
         say "Python environment with the SDKs"
         rm -rf "$venv"
         mkdir -p "$cache"
-        python3 -m venv "$venv" \
-            && "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$pins" \
-            && cp "$pins" "$venv/pins" \
-            || skip "the SDK tests: their Python environment could not be made"
+        if python3 -m venv "$venv" \
+            && "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$pins"; then
+            cp "$pins" "$venv/pins"
+        else
+            skip "the SDK tests: their Python environment could not be made"
+        fi
     fi
     export VICTOR_TEST_PYTHON=$venv/bin/python
 }
@@ -104,7 +106,10 @@ check_scripts() {
     git ls-files 'scripts/*.sh' 'scripts/**/*.sh' '.ci/run' | sort -u | xargs -r shellcheck
 }
 
-check_docs() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet; }
+# Private items included: readers of a program's documentation are the ones who change it.
+check_docs() {
+    RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --no-deps --document-private-items --quiet
+}
 
 # The tests, at most an hour; their own results are added up for the last line.
 run_tests() {

@@ -19,7 +19,7 @@ profile=${PROFILE:-release}
 target=${CARGO_TARGET_DIR:-target}/${profile/dev/debug}
 cargo build --profile "$profile" --locked --quiet --bin victor --example load
 victor=$target/victor
-load=$target/examples/load
+export load=$target/examples/load
 
 need() {
     command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || {
