@@ -151,11 +151,12 @@ fn a_daemon_with_two_hundred_files_serves() {
     let simulator = Simulator::start();
     let config = Config::behind(simulator.addr);
     let mut daemon = Daemon::wrapped(&["prlimit", "--nofile=200:200"], &config);
-    let said = daemon.log().iter().any(|line| {
-        let message = line["message"].as_str().unwrap_or_default();
-        message.contains("max_connections")
+    wait::until("a word on max_connections", Duration::from_secs(5), || {
+        daemon.log().into_iter().find(|line| {
+            let message = line["message"].as_str().unwrap_or_default();
+            message.contains("max_connections")
+        })
     });
-    assert!(said, "nothing was said of max_connections");
     let crowd: Vec<Connection> = (0..400)
         .filter_map(|_| Connection::try_open(daemon.api).ok())
         .collect();

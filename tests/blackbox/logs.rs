@@ -1,14 +1,15 @@
 //! The log: one JSON object a line, one line a call, and nothing in it that is private.
 
 use std::fs;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::common::config::Config;
 use crate::common::daemon::{Daemon, chat, chat_stream, message};
 use crate::common::http::post_with;
-use crate::common::machine;
 use crate::common::simulator::Simulator;
+use crate::common::{machine, wait};
 
 const SECRET_PROMPT: &str = "the-secret-of-the-prompt";
 
@@ -112,13 +113,13 @@ fn the_start_is_told() {
     let simulator = Simulator::start();
     let config = Config::behind(simulator.addr).set("python.gc_threshold", "(700, 10, 10)");
     let daemon = Daemon::with(&config);
-    let warned = daemon.log().iter().any(|line| {
-        line["level"] == "WARN"
-            && line["message"]
-                .as_str()
-                .is_some_and(|text| text.contains("python"))
+    // The log is written by a thread of its own.
+    wait::until("the warning", Duration::from_secs(5), || {
+        daemon.log().into_iter().find(|line| {
+            let message = line["message"].as_str().unwrap_or_default();
+            line["level"] == "WARN" && message.contains("python")
+        })
     });
-    assert!(warned, "{:?}", daemon.log());
 }
 
 #[test]
@@ -133,12 +134,8 @@ fn a_log_folder_that_is_not_there_falls_back_to_stderr() {
             .status,
         200
     );
-    crate::common::wait::until(
-        "a line on stderr",
-        std::time::Duration::from_secs(5),
-        || {
-            let stderr = daemon.process.stderr();
-            stderr.contains("\"status\":200").then_some(())
-        },
-    );
+    wait::until("a line on stderr", Duration::from_secs(5), || {
+        let stderr = daemon.process.stderr();
+        stderr.contains("\"status\":200").then_some(())
+    });
 }
