@@ -138,6 +138,15 @@ impl Work {
             cancel: &cancel,
             deadline: self.call.deadline,
         });
+        if !matches!(
+            answer,
+            Ok(Answer {
+                body: AnswerBody::Stream(_),
+                ..
+            })
+        ) {
+            thread::set_state(thread::State::Running);
+        }
         match answer {
             Ok(Answer {
                 status,
