@@ -92,6 +92,10 @@ struct State {
     /// Address of the [`Abort`] that is attached to `cancel`; 0 for none.
     attached: usize,
     sent_at: Option<Instant>,
+    /// When the call before this one ended.
+    ended_at: Option<Instant>,
+    /// How long the connection had carried no call when this one began.
+    idle: Duration,
 }
 
 /// What a line saw of the call, for naming an error.
@@ -101,6 +105,8 @@ pub struct View {
     pub fresh: bool,
     /// When the first byte of the request left.
     pub sent_at: Option<Instant>,
+    /// How long the connection had carried no call when this one began.
+    pub idle: Duration,
 }
 
 impl Line {
@@ -119,6 +125,8 @@ impl Line {
                 streamed: false,
                 attached: 0,
                 sent_at: None,
+                ended_at: None,
+                idle: Duration::ZERO,
             },
         ))
     }
@@ -132,6 +140,8 @@ impl Line {
         state.fresh = false;
         state.streamed = streamed;
         state.sent_at = None;
+        let ended_at = state.ended_at.take();
+        state.idle = ended_at.map_or(Duration::ZERO, |at| at.elapsed());
     }
 
     /// From here on the connection may block until `by`.
@@ -145,6 +155,7 @@ impl Line {
         let cancel = {
             let mut state = self.0.lock();
             state.attached = 0;
+            state.ended_at = Some(Instant::now());
             state.cancel.take()
         };
         let Some(cancel) = cancel else {
@@ -162,6 +173,7 @@ impl Line {
             progress: state.progress,
             fresh: state.fresh,
             sent_at: state.sent_at,
+            idle: state.idle,
         }
     }
 

@@ -27,6 +27,8 @@ pub const IDLE_AGE_MAX: Duration = Duration::from_secs(60);
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Bytes of one caller's header at most: it must fit into what the output buffer has left.
 const HEADER_BYTES_MAX: usize = 4 << 10;
+/// A connection that was idle for less was not closed for being idle.
+const STALE_AFTER: Duration = Duration::from_secs(1);
 /// Within this time of sending, the end of a pooled connection means that it was ending before
 /// the request reached it; see [`Upstream::was_stale`].
 const STALE_WITHIN: Duration = Duration::from_secs(1);
@@ -142,19 +144,19 @@ impl Upstream {
     }
 
     /// Whether a connection that ended without an answer had most likely ended before the request
-    /// reached it: it was a pooled one, nothing of an answer came, and it took no longer than
-    /// that takes to show.
+    /// reached it: it was a pooled one that had been idle for a while, nothing of an answer came,
+    /// and it took no longer than that takes to show.
     ///
     /// A provider closes idle connections as it likes, and the close can cross our request on the
     /// wire. RFC 9110, 9.2.2 lets a client repeat a POST if it has means to know that the first
     /// was never applied. Proof there is none: Go repeats a POST only if nothing was written,
-    /// nginx only if told that it may. But the only other reading is a provider that took the
-    /// request, worked on it for less than a second and reset, and the worst of that is an answer
-    /// paid for twice, which the vendors' own SDKs accept on every connection error. To count
-    /// this against the provider, or to fail the call, would punish it for ordinary keep-alive.
+    /// nginx only if told that it may. So this is kept to where hardly another reading is left: servers
+    /// close connections that have been idle for seconds, not ones that carried a call just now. To
+    /// count that against the provider would punish it for ordinary keep-alive.
     fn was_stale(&self, line: &Line) -> bool {
         let view = line.view();
         !view.fresh
+            && view.idle >= STALE_AFTER
             && view
                 .sent_at
                 .is_none_or(|sent_at| sent_at.elapsed() < STALE_WITHIN)
