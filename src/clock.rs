@@ -1,23 +1,83 @@
-//! The wall clock as logs and health answers print it.
+//! The wall clock as text, for log lines, dumps, health answers and the simulator. Pure but for
+//! [`Utc::now`], and without an allocation where a log line needs it ([`Utc::rfc3339`]).
 //!
 //! Durations and deadlines never come from here: the wall clock jumps, [`std::time::Instant`]
 //! does not.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// `at` in RFC 3339, UTC, with milliseconds: `2025-01-14T09:30:00.125Z`. A time before 1970 is
-/// shown as 1970: no clock of a running machine means it.
-pub fn rfc3339_ms(at: SystemTime) -> String {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    let (year, month, day) = civil_from_days(days);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
-        second / 3600,
-        second / 60 % 60,
-        second % 60,
-        since.subsec_millis()
-    )
+/// A moment in UTC, to the millisecond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Utc {
+    year: u64,
+    month: u64,
+    day: u64,
+    second_of_day: u64,
+    millisecond: u64,
+}
+
+/// `2026-03-01T12:00:00.123Z`: 24 bytes of ASCII.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rfc3339([u8; 24]);
+
+impl Rfc3339 {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or("")
+    }
+}
+
+impl std::fmt::Display for Rfc3339 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Utc {
+    /// Now.
+    pub fn now() -> Self {
+        Self::at(SystemTime::now())
+    }
+
+    /// `time` in UTC. What lies before 1970 is 1970: no clock of a running machine means it.
+    pub fn at(time: SystemTime) -> Self {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (year, month, day) = civil_from_days(since.as_secs() / 86_400);
+        Self {
+            year,
+            month,
+            day,
+            second_of_day: since.as_secs() % 86_400,
+            millisecond: u64::from(since.subsec_millis()),
+        }
+    }
+
+    /// RFC 3339 with milliseconds.
+    pub fn rfc3339(&self) -> Rfc3339 {
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        digits(&mut text[0..4], self.year);
+        digits(&mut text[5..7], self.month);
+        digits(&mut text[8..10], self.day);
+        digits(&mut text[11..13], self.second_of_day / 3600);
+        digits(&mut text[14..16], self.second_of_day / 60 % 60);
+        digits(&mut text[17..19], self.second_of_day % 60);
+        digits(&mut text[20..23], self.millisecond);
+        Rfc3339(text)
+    }
+
+    /// RFC 3339 to the second: `2026-03-01T12:00:00Z`.
+    pub fn rfc3339_seconds(&self) -> String {
+        let text = self.rfc3339();
+        let (seconds, _) = text.as_str().split_at(19);
+        format!("{seconds}Z")
+    }
+
+    /// As [`Utc::rfc3339`] without `-` and `:`, for file names: sorts by time.
+    pub fn compact(&self) -> String {
+        let mut text = self.rfc3339().as_str().to_owned();
+        text.retain(|character| character != '-' && character != ':');
+        text
+    }
 }
 
 /// Year, month and day of a day counted from 1970-01-01. Years begin in March, so that the leap
@@ -35,27 +95,40 @@ fn civil_from_days(days: u64) -> (u64, u64, u64) {
     (year, month, day)
 }
 
+/// Writes the last digits of `value` over `place`.
+fn digits(place: &mut [u8], mut value: u64) {
+    for digit in place.iter_mut().rev() {
+        *digit = b'0' + (value % 10) as u8;
+        value /= 10;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn check(unix_ms: u64, expected: &str) {
-        assert_eq!(
-            rfc3339_ms(UNIX_EPOCH + Duration::from_millis(unix_ms)),
-            expected
-        );
+    fn check(ms: u64, expected: &str) {
+        let utc = Utc::at(UNIX_EPOCH + Duration::from_millis(ms));
+        assert_eq!(utc.rfc3339().as_str(), expected);
     }
 
     #[test]
-    fn times_are_printed_in_utc_with_milliseconds() {
+    fn dates_are_those_of_the_calendar() {
         check(0, "1970-01-01T00:00:00.000Z");
         check(951_782_399_999, "2000-02-28T23:59:59.999Z");
         check(951_782_400_000, "2000-02-29T00:00:00.000Z");
-        check(1_709_164_800_001, "2024-02-29T00:00:00.001Z");
+        check(1_709_251_199_001, "2024-02-29T23:59:59.001Z");
         check(1_735_689_599_010, "2024-12-31T23:59:59.010Z");
-        check(1_736_847_000_125, "2025-01-14T09:30:00.125Z");
+        check(1_767_225_600_000, "2026-01-01T00:00:00.000Z");
         check(4_107_542_400_000, "2100-03-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn the_shorter_forms_are_of_the_same_moment() {
+        let utc = Utc::at(UNIX_EPOCH + Duration::from_millis(1_709_251_199_001));
+        assert_eq!(utc.compact(), "20240229T235959.001Z");
+        assert_eq!(utc.rfc3339_seconds(), "2024-02-29T23:59:59Z");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! ask the provider, answer.
 //!
 //! One attempt at the first target that speaks the caller's dialect: retries, the next target
-//! and translation belong between [`choose`] and [`ask`]. Start at [`run`].
+//! and translation belong between [`choose`] and [`Work::ask`]. Start at [`run`].
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::log::clock::Utc;
+use crate::clock::Utc;
 use crate::log::stderr;
 use crate::thread::{self, Role, Row};
 

@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::clock;
+use crate::clock::Utc;
 use crate::metrics::window::{View, WINDOW};
 use crate::metrics::{CoordinatorMetrics, Metrics, ProviderShared, Share};
 
@@ -92,7 +92,7 @@ pub(super) fn assess(
     limits: &BTreeMap<&'static str, Limits>,
     reading: &Reading,
 ) -> Assessment {
-    let now = clock::rfc3339_ms(SystemTime::now());
+    let now = Utc::now().rfc3339().to_string();
     let mut total = View::empty(metrics.uptime());
     let mut components = Vec::new();
     let mut coordinators = Vec::new();

@@ -13,12 +13,12 @@ mod system;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::clock;
+use crate::clock::Utc;
 use crate::config::CheckedConfig;
 use crate::metrics::{Metrics, VERSION};
 use crate::sync::Mutex;
@@ -264,7 +264,7 @@ impl Health {
         }
         Body {
             status,
-            timestamp: clock::rfc3339_ms(SystemTime::now()),
+            timestamp: Utc::now().rfc3339().to_string(),
             version: VERSION,
             uptime_seconds: round(self.metrics.uptime().as_secs_f64()),
             in_flight,

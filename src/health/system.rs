@@ -7,9 +7,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use crate::clock;
+use crate::clock::Utc;
 use crate::metrics::{Metrics, Share};
 use crate::procfs::{Memory, Stat};
 use crate::sync::Mutex;
@@ -139,7 +139,7 @@ fn read(state_dir: &std::path::Path, metrics: &Metrics, failures: &[AtomicU32; 3
         })
     });
     Reading {
-        at: clock::rfc3339_ms(SystemTime::now()),
+        at: Utc::now().rfc3339().to_string(),
         memory: memory.counted(memory_failures, |memory| memory_status(memory).0),
         cpu: cpu.counted(cpu_failures, |cpu| cpu_status(cpu).0),
         disk: disk.counted(disk_failures, |disk| disk_status(disk).0),

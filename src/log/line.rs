@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use ::log::kv::{self, Key, Value, VisitSource, VisitValue};
 use ::log::{Level, Record};
 
-use super::clock::Utc;
+use crate::clock::Utc;
 use crate::config::checked::LogFormat;
 
 /// Longest message, in bytes before escaping; what follows is cut and marked by an ellipsis.

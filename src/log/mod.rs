@@ -10,7 +10,6 @@
 //! here.
 
 mod call;
-pub mod clock;
 mod line;
 pub mod stderr;
 mod writer;

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam::channel::{self, Receiver, Sender};
 
-use super::clock;
 use super::fault::push_json;
 use super::script::Script;
+use crate::clock::Utc;
 use crate::front::Request;
 use crate::sync::Mutex;
 use crate::thread::{self, Handle, Role, State};
@@ -292,7 +292,8 @@ impl Journal {
     fn describe(&self, request: &Request, script: &Script) -> Vec<u8> {
         let mut out = Vec::with_capacity(768);
         out.extend_from_slice(b"\"at\":\"");
-        clock::push_rfc3339(&mut out, self.wall(request.received), true);
+        let at = Utc::at(self.wall(request.received)).rfc3339();
+        out.extend_from_slice(at.as_str().as_bytes());
         out.extend_from_slice(b"\",\"at_ms\":");
         push_millis(
             &mut out,

@@ -13,7 +13,6 @@ mod anthropic;
 pub mod behaviour;
 mod body;
 mod chat;
-mod clock;
 mod fault;
 mod in_process;
 mod journal;

@@ -8,12 +8,12 @@ use std::borrow::Cow;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::behaviour::{Behaviours, Spec, Unknown};
-use super::clock;
 use super::fault::{Dialect, Fault};
 use super::reply;
 use super::state::State;
 use super::steps::{Body, Departures, Steps};
 use super::text;
+use crate::clock::Utc;
 
 /// A request, borrowed from whoever read it.
 #[derive(Clone, Copy, Debug)]
@@ -267,9 +267,7 @@ impl Plan<'_> {
                 add("x-ratelimit-reset-tokens", "6ms".into());
             }
             Dialect::Anthropic => {
-                let mut reset = Vec::with_capacity(20);
-                clock::push_rfc3339(&mut reset, self.request.at, false);
-                let reset = String::from_utf8(reset).unwrap_or_default();
+                let reset = Utc::at(self.request.at).rfc3339_seconds();
                 add("request-id", request_id.into());
                 add("anthropic-ratelimit-requests-limit", "100000".into());
                 add(
