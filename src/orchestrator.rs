@@ -20,7 +20,7 @@ use crate::config::checked::Server;
 use crate::coordinator::Registry;
 use crate::front::{self, Front, Limits, Stats};
 use crate::health::{Health, Lifecycle, Phase};
-use crate::metrics::{Collector, Event, Metrics};
+use crate::metrics::{Collector, Event, Metrics, Permits};
 use crate::ops::{Ops, Sources};
 use crate::provider::Providers;
 use crate::provider::route::Routes;
@@ -79,6 +79,11 @@ struct Daemon {
 pub fn serve(config: CheckedConfig, signals: &Receiver<Signal>) -> Result<(), StartError> {
     for warning in &config.warnings {
         ::log::warn!("{warning}");
+    }
+    if ::log::log_enabled!(::log::Level::Debug) {
+        for section in config.to_yaml() {
+            ::log::debug!("in force: {section}");
+        }
     }
     let daemon = Daemon::start(config)?;
     daemon.announce();
@@ -257,7 +262,7 @@ fn limits(config: &CheckedConfig) -> Result<Limits, StartError> {
         .sum();
     let (connections_max, warning) = rlimit::connection_budget(
         max_connections.get(),
-        files.soft,
+        files,
         rlimit::RESERVE_BASE + upstream,
     );
     if let Some(warning) = warning {
@@ -276,14 +281,21 @@ fn limits(config: &CheckedConfig) -> Result<Limits, StartError> {
 
 /// Lets metrics and health look at what others count.
 fn observe(metrics: &Arc<Metrics>, health: &Health, providers: &Arc<Providers>, api: &Front) {
-    let (stats, asked) = (Arc::clone(api.stats()), Arc::clone(providers));
+    let stats = Arc::clone(api.stats());
     let shared: Vec<_> = providers
         .iter()
         .map(|it| metrics.provider_shared(it.name()))
         .collect();
+    for (provider, shared) in providers.iter().zip(&shared) {
+        let provider = Arc::clone(provider);
+        shared.count_permits(move || Permits {
+            in_use: provider.permits_in_use(),
+            waiting: provider.permits_waiting(),
+        });
+    }
     metrics.collect(Box::new(move |collector| {
-        for (provider, shared) in asked.iter().zip(&shared) {
-            shared.permits_in_use.set(provider.permits_in_use() as i64);
+        for provider in &shared {
+            provider.permits();
         }
         collect_connections(collector, &stats);
         collector.counter(

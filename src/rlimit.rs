@@ -12,20 +12,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// its 64 connections.
 pub const RESERVE_BASE: usize = 160;
 
-/// The limits of open files; [`u64::MAX`] stands for none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OpenFiles {
-    /// What holds.
-    pub soft: u64,
-    /// What a process may raise it to.
-    pub hard: u64,
-}
-
-/// Raises the soft limit of open files to the hard one and returns both.
+/// Raises the soft limit of open files to the hard one and returns it; [`u64::MAX`] stands for
+/// none.
 ///
 /// # Errors
 /// The system refuses, which it does not for a soft limit within the hard one.
-pub fn raise_open_files() -> io::Result<OpenFiles> {
+pub fn raise_open_files() -> io::Result<u64> {
     let before = getrlimit(Resource::Nofile);
     if before.current != before.maximum {
         let raised = Rlimit {
@@ -35,10 +27,7 @@ pub fn raise_open_files() -> io::Result<OpenFiles> {
         setrlimit(Resource::Nofile, raised)?;
     }
     let now = getrlimit(Resource::Nofile);
-    Ok(OpenFiles {
-        soft: now.current.unwrap_or(u64::MAX),
-        hard: now.maximum.unwrap_or(u64::MAX),
-    })
+    Ok(now.current.unwrap_or(u64::MAX))
 }
 
 /// How many clients may be connected, with the sentence to log if it is fewer than configured.
@@ -87,7 +76,8 @@ mod tests {
 
     #[test]
     fn the_soft_limit_becomes_the_hard_one() {
-        let limits = raise_open_files().unwrap();
-        assert_eq!(limits.soft, limits.hard);
+        let soft = raise_open_files().unwrap();
+        let hard = getrlimit(Resource::Nofile).maximum;
+        assert_eq!(soft, hard.unwrap_or(u64::MAX));
     }
 }

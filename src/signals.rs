@@ -3,12 +3,8 @@
 //! The handlers themselves only note the signal (signal-hook writes a byte into a pipe); what
 //! is to be done happens on ordinary threads. A second TERM or INT ends the process from here,
 //! however stuck the rest of it is: it must never depend on another thread, except for a moment.
-//!
-//! [`install`] is for processes that serve, [`survive_usr1`] for those that are soon over.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crossbeam::channel::{self, Receiver, Sender};
@@ -111,14 +107,6 @@ pub fn install(last_words: impl FnOnce(Signal) + Send + 'static) -> io::Result<R
         Ok(())
     })?;
     Ok(receiver)
-}
-
-/// Keeps USR1 from ending a short-lived process: the runbook's `pgrep -f victor` finds it too.
-///
-/// # Errors
-/// The handler cannot be installed.
-pub fn survive_usr1() -> io::Result<()> {
-    signal_hook::flag::register(SIGUSR1, Arc::new(AtomicBool::new(false))).map(drop)
 }
 
 /// What is to be done with a signal here.

@@ -63,8 +63,6 @@ pub enum State {
     WaitingFirstByte,
     /// Reads the provider's answer.
     Relaying,
-    /// Waits for a slow client to make room.
-    WaitingClient,
     /// Gone; the slot is free.
     Free,
 }
@@ -89,7 +87,7 @@ names!(Role {
 names!(State {
     Idle => "idle", Running => "running", WaitingPermit => "waiting_permit",
     Connecting => "connecting", Sending => "sending", WaitingFirstByte => "waiting_first_byte",
-    Relaying => "relaying", WaitingClient => "waiting_client", Free => "free",
+    Relaying => "relaying", Free => "free",
 });
 
 /// Milliseconds since the process first asked; the clock of the slots.

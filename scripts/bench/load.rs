@@ -321,11 +321,8 @@ fn run_streams(call: &Call, count: usize, pids: &[u32]) -> Result<()> {
         started.elapsed().as_secs_f64()
     );
     for ((pid, most), before) in pids.iter().zip(&watch.rss_kib_most).zip(before) {
-        println!(
-            "memory: pid={pid} before_mib={:.1} most_mib={:.1}",
-            mib(before),
-            mib(*most)
-        );
+        let (before, most) = (mib(before), mib(*most));
+        println!("memory: pid={pid} before_mib={before:.1} most_mib={most:.1}");
     }
     let mut firsts: Vec<Duration> = running
         .iter()

@@ -169,7 +169,7 @@ impl Api {
             };
             let message = format!(
                 "there is no coordinator '{}'; {hint}",
-                name.get(..64).unwrap_or(name)
+                &name[..name.floor_char_boundary(64)]
             );
             ApiError::new(Kind::InvalidRequest, message).code("coordinator_not_found")
         })

@@ -13,8 +13,8 @@ use super::checked::{
 
 impl CheckedConfig {
     /// The configuration in force as YAML, with every default spelled out and every secret as
-    /// `***`.
-    pub fn to_yaml(&self) -> String {
+    /// `***`: a piece for each top-level key, since the whole may be longer than a log line.
+    pub fn to_yaml(&self) -> Vec<String> {
         let providers = self
             .providers
             .iter()
@@ -25,7 +25,7 @@ impl CheckedConfig {
         });
         let named = self.coordinators.iter();
         let named = named.map(|(name, own)| (Value::from(name.as_str()), coordinator(own)));
-        let document = map([
+        let sections = [
             ("server", server(self)),
             ("ops", ops(self)),
             ("admin", map([("socket", path(&self.admin.socket))])),
@@ -56,9 +56,10 @@ impl CheckedConfig {
                 ]),
             ),
             ("logging", logging(self)),
-        ]);
+        ];
         // Texts, numbers, lists and mappings with text for keys: there is nothing to fail on.
-        serde_yaml::to_string(&document).unwrap_or_default()
+        let written = |section| serde_yaml::to_string(&map([section])).unwrap_or_default();
+        sections.into_iter().map(written).collect()
     }
 }
 
@@ -256,7 +257,7 @@ mod tests {
                     cache: {eviction_policy: lfu, default_ttl: 0}\nlogging: {level: off, file: \
                     stderr}\ncoordinators: {queue_size: 0, named: {X: {default_model: sim+cut-4}}}\n";
         let config = load(text);
-        let mut again = load(&config.to_yaml());
+        let mut again = load(&config.to_yaml().concat());
         again.warnings.clone_from(&config.warnings);
         assert_eq!(format!("{again:#?}"), format!("{config:#?}"));
     }
@@ -265,7 +266,7 @@ mod tests {
     fn secrets_are_not_written() {
         let text = "auth: {keys: [hunter2-0123456789]}\nproviders:\n  openai: {api_key: \
                     hunter2, proxy: 'http://u:hunter2@h:1'}\n";
-        let written = load(text).to_yaml();
+        let written = load(text).to_yaml().concat();
         assert!(!written.contains("hunter2"), "{written}");
         assert_eq!(written.matches("***").count(), 3, "{written}");
     }

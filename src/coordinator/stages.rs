@@ -138,52 +138,48 @@ impl Work {
             cancel: &cancel,
             deadline: self.call.deadline,
         });
-        if !matches!(
-            answer,
-            Ok(Answer {
-                body: AnswerBody::Stream(_),
-                ..
-            })
-        ) {
-            thread::set_state(thread::State::Running);
-        }
         match answer {
-            Ok(Answer {
-                status,
-                mut headers,
-                upstream_request_id,
-                body: AnswerBody::Plain(body),
-            }) => {
-                push_upstream_id(&mut headers, upstream_request_id);
-                self.answer_whole(status, &headers, body, target, started.elapsed());
-            }
-            Ok(Answer {
-                mut headers,
-                upstream_request_id,
-                body: AnswerBody::Stream(stream),
-                ..
-            }) => {
-                push_upstream_id(&mut headers, upstream_request_id);
-                if let Some(responder) = self.responder.take() {
-                    let relayed = relay::Relay {
-                        stream,
-                        headers,
-                        endpoint: self.call.endpoint,
-                        ledger: &mut self.ledger,
-                        started,
-                        target,
-                    }
-                    .run(responder);
-                    if let Err((responder, error)) = relayed {
-                        self.responder = Some(responder);
-                        self.provider_failed(&error);
-                    }
-                }
-            }
+            Ok(answer) => self.pass_on(answer, target, started),
             Err(error) => {
+                thread::set_state(thread::State::Running);
                 self.ledger
                     .attempt_ended(target, error.outcome(), started.elapsed());
                 self.provider_failed(&error);
+            }
+        }
+    }
+
+    /// Answers with what `target`, asked at `started`, has answered.
+    fn pass_on(&mut self, answer: Answer, target: &Target, started: Instant) {
+        let Answer {
+            status,
+            mut headers,
+            upstream_request_id,
+            body,
+        } = answer;
+        push_upstream_id(&mut headers, upstream_request_id);
+        match body {
+            AnswerBody::Plain(body) => {
+                thread::set_state(thread::State::Running);
+                self.answer_whole(status, &headers, body, target, started.elapsed());
+            }
+            AnswerBody::Stream(stream) => {
+                let Some(responder) = self.responder.take() else {
+                    return;
+                };
+                let relayed = relay::Relay {
+                    stream,
+                    headers,
+                    endpoint: self.call.endpoint,
+                    ledger: &mut self.ledger,
+                    started,
+                    target,
+                }
+                .run(responder);
+                if let Err((responder, error)) = relayed {
+                    self.responder = Some(responder);
+                    self.provider_failed(&error);
+                }
             }
         }
     }

@@ -281,6 +281,7 @@ fn provider_component(provider: &ProviderShared, now: &str) -> Component {
     let view = provider.view();
     let limited = provider.rate_limited_view();
     let failures = provider.consecutive_failures();
+    let permits = provider.permits();
     let (status, message) = provider_verdict(
         view.count,
         view.error_rate(),
@@ -297,8 +298,9 @@ fn provider_component(provider: &ProviderShared, now: &str) -> Component {
             "error_rate": view.error_rate(),
             "rate_limited": limited.errors,
             "window_seconds": WINDOW.as_secs(),
-            "permits_in_use": provider.permits_in_use.get(),
+            "permits_in_use": permits.in_use,
             "permits_max": provider.permits_max.get(),
+            "permits_waiting": permits.waiting,
         }),
         last_check: now.to_owned(),
         consecutive_failures: failures,

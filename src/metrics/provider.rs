@@ -138,6 +138,7 @@ pub(super) struct Families {
     rate_limited: Family<Counter, 2>,
     permits_in_use: Family<Gauge, 1>,
     permits_max: Family<Gauge, 1>,
+    permits_waiting: Family<Gauge, 1>,
     clock: Clock,
 }
 
@@ -175,6 +176,11 @@ impl Families {
                 "Permits of the provider: its max_connections.",
                 ["provider"],
             ),
+            permits_waiting: registry.family(
+                "victor_provider_permits_waiting",
+                "Calls that wait for one of the provider's permits.",
+                ["provider"],
+            ),
             clock,
         }
     }
@@ -183,7 +189,9 @@ impl Families {
         ProviderShared {
             name,
             permits_in_use: self.permits_in_use.with([name]),
+            read_permits: OnceLock::new(),
             permits_max: self.permits_max.with([name]),
+            permits_waiting: self.permits_waiting.with([name]),
             rate_limited: self.rate_limited.with([name, "them"]),
             window: Window::new(),
             rate_limited_window: Window::of_counts(),
@@ -216,13 +224,26 @@ impl Families {
     }
 }
 
+/// How many calls hold a permit of a provider, and how many wait for one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Permits {
+    /// Calls that hold one.
+    pub in_use: usize,
+    /// Calls that wait for one.
+    pub waiting: usize,
+}
+
+type ReadPermits = dyn Fn() -> Permits + Send + Sync;
+
 /// What all models of one provider share.
 pub struct ProviderShared {
     name: &'static str,
-    /// Calls that hold a permit; the semaphore moves it.
-    pub permits_in_use: Arc<Gauge>,
+    /// Calls that hold a permit, and calls that wait for one.
+    read_permits: OnceLock<Box<ReadPermits>>,
+    permits_in_use: Arc<Gauge>,
     /// How many permits there are.
     pub permits_max: Arc<Gauge>,
+    permits_waiting: Arc<Gauge>,
     rate_limited: Arc<Counter>,
     window: Window,
     /// How many of the requests in `window` met the provider's rate limit, as its errors.
@@ -235,6 +256,22 @@ impl ProviderShared {
     /// The provider's name.
     pub const fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// Says where the permits are counted; the first who says so is believed.
+    pub fn count_permits(&self, read: impl Fn() -> Permits + Send + Sync + 'static) {
+        let _ = self.read_permits.set(Box::new(read));
+    }
+
+    /// The permits as they are now. The gauges follow, for they are nothing but this as last read.
+    pub fn permits(&self) -> Permits {
+        let permits = self
+            .read_permits
+            .get()
+            .map_or_else(Permits::default, |it| it());
+        self.permits_in_use.set(permits.in_use as i64);
+        self.permits_waiting.set(permits.waiting as i64);
+        permits
     }
 
     /// The last five minutes: requests that tell about the provider, its own faults as errors.

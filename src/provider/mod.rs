@@ -162,11 +162,6 @@ impl Provider {
         self.permits.in_use()
     }
 
-    /// Calls that may run at a time: `max_connections`.
-    pub fn permits_max(&self) -> usize {
-        self.permits.max()
-    }
-
     /// Calls that wait for a permit now.
     pub fn permits_waiting(&self) -> usize {
         self.permits.waiting()

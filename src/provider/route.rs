@@ -1,6 +1,6 @@
 //! Who serves a model: from the name that a client wrote to the providers that may answer.
 //!
-//! Names are looked for in the order of contract section 1: `provider/model`, a key of `models`,
+//! Names are looked for in this order: `provider/model`, a key of `models`,
 //! a provider's `models` list, a coordinator's name. All that the configuration names is resolved
 //! once, at start; only `provider/model` with a model of the caller's choosing, and the
 //! simulator's behaviours, are made up as they are asked for. Nothing here talks to a provider.
@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::Provider;
 use crate::config::checked::{CheckedConfig, Kind};
+use crate::wire::request::json_string;
 
 /// The simulator's plain behaviour; others are `sim+…`.
 const SIM: &str = "sim";
@@ -33,7 +34,7 @@ impl Target {
         Self {
             provider: Arc::clone(provider),
             model: model.to_owned(),
-            model_json: serde_json::Value::from(model).to_string().into_bytes(),
+            model_json: json_string(model),
         }
     }
 }
@@ -194,7 +195,7 @@ coordinators:
     }
 
     #[test]
-    fn a_name_is_found_in_the_order_of_the_contract() {
+    fn a_name_is_found_in_the_promised_order() {
         let routes = routes();
         let check = |name, expected: &[&str]| {
             let route = routes.resolve(name);

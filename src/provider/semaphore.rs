@@ -229,11 +229,6 @@ impl<T: Send + 'static> Semaphore<T> {
         self.state.lock().in_use
     }
 
-    /// Permits there are.
-    pub const fn max(&self) -> usize {
-        self.max
-    }
-
     /// Calls that wait for a permit now.
     pub fn waiting(&self) -> usize {
         self.state.lock().waiters.len()

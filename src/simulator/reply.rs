@@ -141,21 +141,26 @@ fn prompt_tokens(chat: &body::Chat<'_>, messages: &Messages) -> u32 {
     text::prompt_tokens(bytes, messages.count)
 }
 
+/// The most tokens that the request allows for, if it says so.
+fn tokens_max(dialect: Dialect, request: &body::Chat<'_>) -> Result<Option<u32>, Stop> {
+    let asked = match dialect {
+        Dialect::OpenAi => request.max_completion_tokens.or(request.max_tokens),
+        Dialect::Anthropic if request.max_tokens.is_none() => {
+            return Err(missing(dialect, "max_tokens"));
+        }
+        Dialect::Anthropic => request.max_tokens,
+    };
+    asked
+        .map(|asked| bounded("max_tokens", asked, i64::from(u32::MAX)))
+        .transpose()
+}
+
 fn chat(plan: &mut Plan<'_>) -> Result<Body, Stop> {
     let mut request: body::Chat<'_> = read(plan)?;
     let (messages, behaviours, seed) = conversation(plan, &mut request)?;
     let prompt = prompt_tokens(&request, &messages);
     refuse_prompt(plan.dialect, &behaviours, &messages, prompt)?;
-    let asked = match plan.dialect {
-        Dialect::OpenAi => request.max_completion_tokens.or(request.max_tokens),
-        Dialect::Anthropic if request.max_tokens.is_none() => {
-            return Err(missing(plan.dialect, "max_tokens"));
-        }
-        Dialect::Anthropic => request.max_tokens,
-    };
-    let most = asked
-        .map(|asked| bounded("max_tokens", asked, i64::from(u32::MAX)))
-        .transpose()?;
+    let most = tokens_max(plan.dialect, &request)?;
     let n = match plan.dialect {
         Dialect::OpenAi => bounded("n", request.n.unwrap_or(1), CHOICES_MAX)?,
         Dialect::Anthropic => 1,

@@ -315,12 +315,12 @@ fn an_unknown_model_or_coordinator_is_named_with_near_matches() {
     let body = chat("simo/sim").to_string();
     let unknown = "x-victor-coordinator: Nobody\r\n";
     let answer = post_with(daemon.api, "/v1/chat/completions", unknown, body.as_bytes());
-    assert!([400, 404].contains(&answer.status), "{}", answer.text());
-    assert!(
-        answer.text().contains("ChatCoordinator"),
-        "{}",
-        answer.text()
-    );
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    let error = answer.json()["error"].clone();
+    assert_eq!(error["code"], "coordinator_not_found", "{error}");
+    let message_text = error["message"].as_str().unwrap_or_default();
+    assert!(message_text.contains("'Nobody'"), "{error}");
+    assert!(message_text.contains("ChatCoordinator"), "{error}");
 }
 
 /// The provider's fault is 502 or its own status, never the caller's; the caller's fault passes

@@ -1,9 +1,14 @@
 //! The health routes, on the API port and on the ops port.
 
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::common::config::Config;
 use crate::common::daemon::{Daemon, chat};
-use crate::common::http::get;
-use crate::common::machine;
+use crate::common::http::{Connection, get, request};
 use crate::common::simulator::Simulator;
+use crate::common::{machine, wait};
 
 #[test]
 fn both_planes_answer_in_the_promised_shape() {
@@ -104,6 +109,36 @@ fn the_detailed_page_counts_and_a_value_without_samples_is_null() {
     // One call in ten: worse than critical by the runbook's first table, yet never unhealthy.
     assert_eq!(detailed["key_metrics"]["error_rate"]["state"], "critical");
     assert_eq!(daemon.get("/health").status, 200);
+}
+
+/// Health used to show the permits as the last scrape of the metrics had found them.
+#[test]
+fn the_permits_are_those_of_now_without_a_scrape() {
+    let _turn = machine::light();
+    let simulator = Simulator::start();
+    let config = Config::behind(simulator.addr).set("providers.simo.max_connections", json!(1));
+    let daemon = Daemon::with(&config);
+    let body = chat("simo/sim+latency-60000").to_string();
+    let held: Vec<Connection> = (0..2)
+        .map(|_| {
+            let mut connection = Connection::open(daemon.api);
+            connection.send(&request("/v1/chat/completions", "", body.as_bytes()));
+            connection
+        })
+        .collect();
+    let permits = |in_use: u64, waiting: u64| {
+        wait::until("the permits", Duration::from_secs(10), || {
+            let health = daemon.get("/health").json();
+            let details = &health["components"]["provider.simo"]["details"];
+            let found = (&details["permits_in_use"], &details["permits_waiting"]);
+            (found == (&json!(in_use), &json!(waiting))).then_some(())
+        });
+    };
+    permits(1, 1);
+    let text = get(daemon.ops, "/metrics").text();
+    assert!(text.contains("victor_provider_permits_waiting{provider=\"simo\"} 1"));
+    drop(held);
+    permits(0, 0);
 }
 
 #[test]

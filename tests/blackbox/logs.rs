@@ -27,6 +27,37 @@ fn check_line(line: &Value) {
     }
 }
 
+/// The whole of what holds can be read where `debug` is on, and no key with it.
+#[test]
+fn at_debug_the_configuration_in_force_is_said_without_its_secrets() {
+    let _turn = machine::light();
+    let simulator = Simulator::start();
+    let config = Config::behind(simulator.addr).set("logging.level", "debug");
+    let daemon = Daemon::with(&config);
+    let section = wait::until("the last section", Duration::from_secs(10), || {
+        let said = |line: &Value| {
+            Some(
+                line["message"]
+                    .as_str()?
+                    .strip_prefix("in force: ")?
+                    .to_owned(),
+            )
+        };
+        let sections: Vec<String> = daemon.log().iter().filter_map(said).collect();
+        sections
+            .iter()
+            .any(|it| it.starts_with("logging:"))
+            .then_some(sections)
+    })
+    .concat();
+    assert!(section.contains("max_connections: 10000"), "{section}");
+    assert!(
+        section.contains("simo:") && section.contains("'***'"),
+        "{section}"
+    );
+    assert!(!section.contains("sk-"), "{section}");
+}
+
 #[test]
 fn each_call_has_one_line_that_says_how_it_went() {
     let _turn = machine::light();

@@ -39,6 +39,8 @@ fn kinds() -> Vec<Kind> {
         kind(chat_path, chat("simo/sim+context-length"), 400, chats),
         kind(chat_path, chat("simo/nobody"), 404, chats),
         kind(chat_path, chat("simo/sim+status-500"), 500, chats),
+        kind(chat_path, chat("simo/sim+status-429"), 429, chats),
+        kind(chat_path, chat("simo/sim+status-401"), 401, chats),
         kind(chat_path, chat("nobody/nothing"), 404, None),
         kind(chat_path, json!({"messages": []}), 400, None),
         kind("/v1/messages", message("sima/sim"), 200, chats),
@@ -97,8 +99,10 @@ fn after_a_thousand_mixed_calls_the_counters_equal_what_the_clients_saw() {
         if let Some(coordinator) = kind.coordinator {
             let counts = coordinators.entry(coordinator).or_default();
             counts.0 += 1;
-            // A fault of the caller's is no error of the coordinator's.
-            counts.1 += u64::from(kind.status >= 500);
+            // A fault of the caller's is no error of the coordinator's; 401, 403, 408 and 429 are
+            // not the caller's, for a provider said them of a key or a limit that is ours.
+            let is_error = matches!(kind.status, 401 | 403 | 408 | 429) || kind.status >= 500;
+            counts.1 += u64::from(is_error);
         }
     }
     for (status, expected) in statuses {
@@ -120,6 +124,62 @@ fn after_a_thousand_mixed_calls_the_counters_equal_what_the_clients_saw() {
     }
     let calls = simulator.calls().len() as u64;
     assert_eq!(moved("victor_provider_requests_total", &[]), calls);
+}
+
+/// A stream that breaks off was a 200 to its caller and is an error all the same; the caller's own
+/// mistake is none.
+#[test]
+fn what_counts_as_an_error_is_what_was_not_the_callers_doing() {
+    let _turn = machine::light();
+    let simulator = Simulator::start();
+    let daemon = Daemon::start(&simulator);
+    let errors = || {
+        let label = [("coordinator", "ChatCoordinator")];
+        Scrape::of(daemon.ops).count("victor_coordinator_errors_total", &label)
+    };
+    let path = "/v1/chat/completions";
+    for (body, status, expected) in [
+        (chat_stream("simo/sim+pace-1x5"), 200, 0),
+        (chat_stream("simo/sim+pace-1x9+cut-3"), 200, 1),
+        (chat_stream("simo/sim+pace-1x9+no-end"), 200, 1),
+        (chat("simo/sim+context-length"), 400, 0),
+        (chat("simo/sim+status-413"), 413, 0),
+        (chat("simo/sim+status-403"), 403, 1),
+        (chat("simo/sim+status-408"), 408, 1),
+        (chat("simo/sim+status-429"), 429, 1),
+        (chat("simo/sim+status-529"), 529, 1),
+    ] {
+        let before = errors();
+        let answer = daemon.post(path, &body);
+        assert_eq!(answer.status, status, "{body}: {}", answer.text());
+        assert_eq!(errors() - before, expected, "{body}");
+    }
+}
+
+/// A request that may have reached the provider is never sent again behind the caller's back.
+#[test]
+fn a_reset_costs_one_request_a_call() {
+    let _turn = machine::light();
+    let simulator = Simulator::start();
+    let daemon = Daemon::start(&simulator);
+    let path = "/v1/chat/completions";
+    // Connections to the provider that are worn in, so that a fresh one is not what makes it so.
+    for _ in 0..3 {
+        assert_eq!(daemon.post(path, &chat("simo/sim")).status, 200);
+    }
+    simulator.reset();
+    let requests = || Scrape::of(daemon.ops).count("victor_provider_requests_total", &[]);
+    let before = requests();
+    for body in [chat("simo/sim+reset"), chat_stream("simo/sim+reset")] {
+        for _ in 0..5 {
+            let answer = daemon.post(path, &body);
+            assert_eq!(answer.status, 502, "{}", answer.text());
+            // The next call finds a connection that was used before, too.
+            assert_eq!(daemon.post(path, &chat("simo/sim")).status, 200);
+        }
+    }
+    assert_eq!(simulator.calls().len(), 20);
+    assert_eq!(requests() - before, 20);
 }
 
 #[test]
@@ -207,8 +267,8 @@ fn a_real_prometheus_scrapes_it() {
     assert_eq!(executions["value"][1], "7", "{executions}");
 }
 
-/// Families that have something to measure now, by contract section 4.
-const FAMILIES: [(&str, &str); 30] = [
+/// Families that have something to measure now.
+const FAMILIES: [(&str, &str); 31] = [
     ("victor_coordinator_executions_total", "counter"),
     ("victor_coordinator_errors_total", "counter"),
     ("victor_coordinator_duration_seconds_total", "counter"),
@@ -234,6 +294,7 @@ const FAMILIES: [(&str, &str); 30] = [
     ("victor_provider_duration_seconds", "histogram"),
     ("victor_provider_tokens_total", "counter"),
     ("victor_provider_permits_in_use", "gauge"),
+    ("victor_provider_permits_waiting", "gauge"),
     ("victor_http_connections", "gauge"),
     ("victor_http_requests_total", "counter"),
     ("victor_log_dropped_total", "counter"),
@@ -315,7 +376,7 @@ fn the_ops_port_takes_get_and_head_only() {
     let simulator = Simulator::start();
     let daemon = Daemon::start(&simulator);
     assert_eq!(http::post(daemon.ops, "/metrics", b"").status, 405);
-    assert!([405, 413].contains(&http::post(daemon.ops, "/metrics", b"{}").status));
+    assert_eq!(http::post(daemon.ops, "/metrics", b"{}").status, 405);
     assert_eq!(http::get(daemon.ops, "/nowhere").status, 404);
     let metrics = http::get(daemon.ops, "/metrics");
     let content_type = metrics.header("content-type").unwrap_or_default();
