@@ -13,10 +13,6 @@ mod routes;
 mod unbuilt;
 
 #[cfg(test)]
-mod faulty;
-#[cfg(test)]
-mod shipped;
-#[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;

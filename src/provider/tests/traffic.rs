@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use super::*;
-use crate::thread::{Role, spawn};
+use crate::thread::{Handle, Role, spawn};
 
 /// Answers every request of every connection.
 fn echo() -> Server {
@@ -171,7 +171,7 @@ fn connections_never_exceed_the_permits() {
             spawn("test-caller", Role::Worker, body).unwrap()
         })
         .collect();
-    callers.into_iter().for_each(crate::thread::Handle::join);
+    callers.into_iter().for_each(Handle::join);
     assert!(running.1.load(Ordering::SeqCst) <= 2);
     assert!(server.accepted() <= 2);
     assert_eq!(
@@ -231,7 +231,7 @@ fn only_an_idle_connection_that_ends_is_tried_once_more() {
     let provider = super::provider(&server);
     assert_eq!(text(plain(&provider)), "{}");
     // The time is the matter: what carried a call just now was not closed for being idle.
-    std::thread::sleep(std::time::Duration::from_millis(1100));
+    std::thread::sleep(Duration::from_millis(1100));
     assert_eq!(text(plain(&provider)), "{}");
     assert_eq!(server.accepted(), 2);
 }

@@ -8,7 +8,7 @@ use crate::config::checked::CheckedConfig;
 use crate::config::raw::Raw;
 use crate::config::{check_text, tree};
 
-const SHIPPED: &str = include_str!("../../../config/victor.yml");
+const SHIPPED: &str = include_str!("../../../../config/victor.yml");
 
 fn no_env(_: &str) -> Option<String> {
     None
@@ -66,7 +66,7 @@ fn what_the_shipped_file_shows_as_defaults_are_the_defaults() {
 fn the_shipped_file_and_the_schema_name_the_same_keys() {
     let text = shipped_uncommented();
     let mut raw = Raw::new("victor.yml", &no_env);
-    super::check(&mut raw, tree::parse(&text), false);
+    crate::config::check::check(&mut raw, tree::parse(&text), false);
     // The path of `ca_file` is only an example.
     let schema: BTreeSet<&str> = raw.written.iter().map(|w| w.schema.as_str()).collect();
     let missing: Vec<_> = raw
