@@ -87,11 +87,11 @@ fn serve(file: Option<PathBuf>, demo: bool) -> ExitCode {
                 // Standard error that cannot be written to leaves only the exit code.
                 let _ = writeln!(stderr, "{fault}");
             }
-            let count = faults.len();
-            let _ = writeln!(
-                stderr,
-                "victor: {count} faults in the configuration; not started"
-            );
+            let count = match faults.len() {
+                1 => "1 fault".to_owned(),
+                count => format!("{count} faults"),
+            };
+            let _ = writeln!(stderr, "victor: {count} in the configuration; not started");
             return ExitCode::from(USAGE);
         }
     };
@@ -119,9 +119,13 @@ fn simulate(listen: SocketAddr, log: Option<PathBuf>) -> ExitCode {
         Ok(listener) => listener,
         Err(error) => return complain(&error.to_string(), USAGE),
     };
+    let log_name = log.as_ref().map(|path| path.display().to_string());
     let server = match simulator::serve(listener, log) {
         Ok(server) => server,
-        Err(error) => return complain(&format!("the simulator cannot start: {error}"), FAILED),
+        Err(error) => {
+            let log = log_name.map_or_else(String::new, |log| format!(" (--log {log})"));
+            return complain(&format!("the simulator cannot start{log}: {error}"), FAILED);
+        }
     };
     println!("victor simulate ready listen={}", server.local_addr());
     for signal in &signals {

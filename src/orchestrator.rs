@@ -17,7 +17,7 @@ use crossbeam::channel::{self, Receiver, select};
 use crate::api::Api;
 use crate::config::CheckedConfig;
 use crate::config::checked::Server;
-use crate::coordinator::Registry;
+use crate::coordinator::{Coordinator, Registry};
 use crate::front::{self, Front, Limits, Stats};
 use crate::health::{Health, Lifecycle, Phase};
 use crate::metrics::{Collector, Event, Metrics, Permits};
@@ -31,6 +31,8 @@ use crate::{diagnostics, log, rlimit, systemd};
 
 /// What is left of the drain for answers that clients are still reading, at the least.
 const LAST_BYTES_MIN: Duration = Duration::from_secs(1);
+/// How long the log's writer may take to open its file anew.
+const REOPEN_WAIT_MAX: Duration = Duration::from_millis(500);
 /// A front thread that handles the same events for longer has been wedged by a fault of ours.
 const WEDGED_AFTER: Duration = Duration::from_secs(10);
 
@@ -155,11 +157,15 @@ impl Daemon {
         let (api, ops) = (self.api.local_addr(), self.ops.local_addr());
         ::log::info!(
             version = env!("CARGO_PKG_VERSION"), api:% = api, ops:% = ops, demo = self.config.demo,
+            state_dir:% = self.config.state_dir.display(), keys = self.config.auth.keys.len(),
             ready_ms = thread::uptime_ms();
             "victor is ready"
         );
         if self.config.demo {
-            ::log::info!("demo: the built-in simulator answers; ask it for the model 'sim'");
+            ::log::info!(
+                "demo: the built-in simulator answers; ask it for the model 'sim'; state is in {}",
+                self.config.state_dir.display()
+            );
         }
         log::ready();
         println!("victor ready api={api} ops={ops}");
@@ -171,8 +177,19 @@ impl Daemon {
         match signal {
             Signal::Hangup => {
                 log::reopen();
-                self.metrics.event(Event::LogReopened);
-                ::log::info!("log file reopened");
+                // Only the writer knows whether the file could be opened. It opens it behind the
+                // batch in hand, so the second wait is the one that counts.
+                log::flush(REOPEN_WAIT_MAX);
+                log::flush(REOPEN_WAIT_MAX);
+                match log::writes_to_stderr() {
+                    false => {
+                        self.metrics.event(Event::LogReopened);
+                        ::log::info!("log file reopened");
+                    }
+                    true => ::log::warn!(
+                        "the log goes to stderr: there is no log file that can be opened"
+                    ),
+                }
             }
             Signal::User1 => {
                 diagnostics::thread_dump::dump(self.log_folder().as_deref());
@@ -198,9 +215,19 @@ impl Daemon {
         systemd::notify(Notice::Stopping);
         self.api.drain();
         self.metrics.event(Event::DrainStarted);
-        ::log::info!("draining: calls in flight go on, new ones are told 503");
+        self.coordinators
+            .iter()
+            .for_each(|it| it.metrics().up.set(0));
+        ::log::info!(
+            in_flight = self.calls_inside();
+            "draining: calls in flight go on, new ones are told 503"
+        );
         if !self.wait_for_calls(deadline, signals) {
-            ::log::warn!("drain_timeout has passed; the calls that are left are ended");
+            ::log::warn!(
+                in_flight = self.calls_inside();
+                "server.drain_timeout ({} s) has passed; the calls that are left are ended",
+                self.config.server.drain_timeout.as_secs_f64()
+            );
         }
         self.ops.stop();
         let left = deadline.saturating_duration_since(Instant::now());
@@ -208,6 +235,13 @@ impl Daemon {
         self.coordinators.stop();
         self.providers.shutdown();
         ::log::info!("victor has ended");
+    }
+
+    /// Calls that wait or run.
+    fn calls_inside(&self) -> i64 {
+        let inside =
+            |it: &Arc<Coordinator>| it.metrics().queue_depth.get() + it.metrics().in_flight.get();
+        self.coordinators.iter().map(inside).sum()
     }
 
     /// Waits for the calls in flight while signals are still attended to.

@@ -100,6 +100,9 @@ impl Api {
         }
         if let Some(rest) = path.strip_prefix("/v1/models") {
             self.admit(request, Route::Models, dialect)?;
+            if self.lifecycle.is_draining() {
+                return Err(draining(Route::Models, dialect));
+            }
             return models::answer(rest, dialect, &self.routes)
                 .map(|response| (Route::Models, response))
                 .map_err(|error| Refused::new(Route::Models, dialect, error));
@@ -124,14 +127,9 @@ impl Api {
         let refused = |error| Refused::new(route, dialect, error);
         self.admit(request, route, dialect)?;
         if self.lifecycle.is_draining() {
-            let message = "victor is shutting down; send the call again, to its successor";
-            let error = ApiError::new(Kind::Overloaded, message).code("draining");
             let coordinator = self.coordinators.default_for(endpoint);
             coordinator.metrics().reject(Rejection::Draining);
-            return Err(Refused {
-                retry_after: Some(DRAIN_RETRY_AFTER),
-                ..refused(error)
-            });
+            return Err(draining(route, dialect));
         }
         if let Some(coding) = request.header("content-encoding")
             && !coding.trim().eq_ignore_ascii_case("identity")
@@ -209,6 +207,12 @@ impl Api {
         } = refused;
         let id = request_id(request);
         let mut response = error_response(dialect, &error, &id, retry_after);
+        let coordinator = Endpoint::from_path(request.path())
+            .map(|endpoint| self.coordinators.default_for(endpoint).name());
+        if let Some(coordinator) = coordinator {
+            response.push_header("x-victor-coordinator", coordinator.as_bytes());
+        }
+        push_untouched(&mut response);
         if let Some(allow) = allow {
             response.push_header("allow", allow.as_bytes());
         }
@@ -221,6 +225,7 @@ impl Api {
             request_id: &id,
             peer: Some(request.peer),
             route: route.as_str(),
+            coordinator: coordinator.unwrap_or_default(),
             status: error.status,
             duration: request.received.elapsed(),
             error_type: error.code.unwrap_or(error.kind.label()),
@@ -250,6 +255,7 @@ impl Handler for Api {
         match answer {
             Ok((route, mut response)) => {
                 push_request_id(&mut response, dialect_of(&request), &request_id(&request));
+                push_untouched(&mut response);
                 self.metrics.http(route, response.status);
                 responder.respond(response);
             }
@@ -271,7 +277,23 @@ impl Handler for Api {
         let id = new_request_id();
         let mut response = Response::json(status, error_body(dialect, &error, &id));
         push_request_id(&mut response, dialect, &id);
+        push_untouched(&mut response);
         response
+    }
+}
+
+/// What is said of an answer for which neither cache nor provider was asked.
+fn push_untouched(response: &mut Response) {
+    response.push_header("x-victor-cache", b"bypass");
+    response.push_header("x-victor-attempts", b"0");
+}
+
+fn draining(route: Route, dialect: Dialect) -> Refused {
+    let message = "this gateway is being stopped; send the call again in a moment";
+    let error = ApiError::new(Kind::Overloaded, message).code("draining");
+    Refused {
+        retry_after: Some(DRAIN_RETRY_AFTER),
+        ..Refused::new(route, dialect, error)
     }
 }
 

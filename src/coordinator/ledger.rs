@@ -12,11 +12,13 @@ use super::call::{Call, error_response, push_request_id};
 use crate::front::{Responder, Response};
 use crate::log::{self, CallRecord};
 use crate::metrics::{Outcome, Route, Settled, Token};
+use crate::provider::Header;
 use crate::provider::route::Target;
 use crate::wire::Endpoint;
 use crate::wire::errors::ApiError;
 use crate::wire::usage::Usage;
 
+const CONTENT_TYPE: &str = "content-type";
 /// The status of a call whose client left, in metrics and log: nobody is told it.
 const CLIENT_LEFT: u16 = 499;
 
@@ -27,14 +29,21 @@ pub struct Ledger {
     pub request_id: String,
     peer: SocketAddr,
     received: Instant,
-    /// Whether the call counts as an execution: it reached the coordinator.
+    /// Whether the call counts as an execution: it reached the coordinator and is a call.
     executed: bool,
+    /// Whether the coordinator took it.
+    taken: bool,
     pub provider: String,
     pub model: String,
     pub attempts: u32,
     pub streamed: bool,
     pub first_event: Option<Duration>,
     pub usage: Usage,
+    /// What the provider said of itself beside its answer, passed back with whatever is answered.
+    pub upstream_headers: Vec<Header>,
+    pub upstream_request_id: String,
+    /// What the log adds to the message.
+    pub note: String,
     settled: bool,
     status: u16,
     error_type: &'static str,
@@ -51,6 +60,7 @@ impl Ledger {
             peer: call.request.peer,
             received: call.request.received,
             executed: true,
+            taken: true,
             provider: String::new(),
             model: call
                 .decoded
@@ -60,6 +70,9 @@ impl Ledger {
             streamed: false,
             first_event: None,
             usage: Usage::default(),
+            upstream_headers: Vec::new(),
+            upstream_request_id: String::new(),
+            note: String::new(),
             settled: false,
             status: 0,
             error_type: "",
@@ -70,7 +83,7 @@ impl Ledger {
     /// Opens the account of a call that its coordinator does not take.
     pub fn rejected(call: &Call) -> Self {
         Self {
-            executed: false,
+            taken: false,
             ..Self::of(call)
         }
     }
@@ -89,11 +102,16 @@ impl Ledger {
         self.status = status;
         self.error_type = error_type;
         message.clone_into(&mut self.message);
+        if !self.note.is_empty() {
+            self.message.push_str("; it said: ");
+            self.message.push_str(&self.note);
+        }
         self.coordinator
             .process
             .http(Route::from(self.endpoint), status);
         if self.executed {
             self.coordinator.metrics.settle(&Settled {
+                ran: self.taken,
                 error: is_error(status, error_type),
                 duration: self.received.elapsed(),
                 first_event: self.first_event,
@@ -139,6 +157,8 @@ impl Ledger {
             message: &self.message,
             streamed: self.streamed,
             client_gone: self.status == CLIENT_LEFT,
+            failed: is_error(self.status, self.error_type),
+            upstream_request_id: &self.upstream_request_id,
             time_to_first_token: self.first_event,
             input_tokens: self.usage.input,
             output_tokens: self.usage.output,
@@ -165,6 +185,14 @@ impl Ledger {
         self.close();
     }
 
+    /// The type of what the provider has answered; empty if it gave none.
+    pub fn content_type(&self) -> &str {
+        let mut headers = self.upstream_headers.iter();
+        headers
+            .find(|(name, _)| name == CONTENT_TYPE)
+            .map_or("", |(_, value)| value)
+    }
+
     /// A response with the headers that say how the call was served.
     pub fn response(&self, status: u16) -> Response {
         let mut response = Response::new(status);
@@ -182,6 +210,15 @@ impl Ledger {
         response.push_header("x-victor-cache", b"bypass");
         let mut digits = [0; 10];
         response.push_header("x-victor-attempts", decimal(&mut digits, self.attempts));
+        if !self.upstream_request_id.is_empty() {
+            let id = self.upstream_request_id.as_bytes();
+            response.push_header("x-victor-upstream-request-id", id);
+        }
+        for (name, value) in &self.upstream_headers {
+            if name != CONTENT_TYPE {
+                response.push_header(name, value.as_bytes());
+            }
+        }
     }
 
     /// Whether the counters have moved.

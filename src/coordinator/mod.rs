@@ -13,6 +13,7 @@ pub mod pool;
 pub mod registry;
 mod relay;
 mod stages;
+mod verdict;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

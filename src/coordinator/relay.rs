@@ -10,7 +10,7 @@ use super::ledger::Ledger;
 use crate::front::{Responder, StreamWriter};
 use crate::metrics::Outcome;
 use crate::provider::route::Target;
-use crate::provider::{Header, ProviderError, Stream};
+use crate::provider::{ProviderError, Stream};
 use crate::wire::Endpoint;
 use crate::wire::errors::{ApiError, Kind, in_band_error};
 use crate::wire::sse::{Splitter, events};
@@ -19,7 +19,6 @@ use crate::wire::stream::{Observed, StreamWatch};
 /// A stream that is about to be relayed.
 pub struct Relay<'a> {
     pub stream: Stream,
-    pub headers: Vec<Header>,
     pub endpoint: Endpoint,
     pub ledger: &'a mut Ledger,
     /// When the provider was asked.
@@ -67,6 +66,8 @@ impl Relay<'_> {
                 continue;
             }
             let (whole, ended) = self.observe(whole, &mut watch);
+            let masked = self.target.provider.mask_key(whole);
+            let whole = masked.as_deref().unwrap_or(whole);
             if whole.is_empty() {
                 match ended {
                     Some(end) => break end,
@@ -136,9 +137,7 @@ impl Relay<'_> {
 
     fn begin(&self, responder: Responder) -> StreamWriter {
         let mut head = self.ledger.response(200);
-        for (name, value) in &self.headers {
-            head.push_header(name, value.as_bytes());
-        }
+        head.push_header("content-type", self.ledger.content_type().as_bytes());
         head.push_header("cache-control", b"no-cache");
         // nginx and its like would otherwise collect events before they pass them on.
         head.push_header("x-accel-buffering", b"no");

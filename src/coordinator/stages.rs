@@ -11,15 +11,17 @@ use std::time::{Duration, Instant};
 use super::call::{Call, Decoded};
 use super::ledger::Ledger;
 use super::relay;
+use super::verdict::{self, Verdict};
 use crate::cancel::Reason;
-use crate::front::{Body, Responder};
-use crate::metrics::{Accounted, Outcome};
+use crate::config::checked::Kind;
+use crate::front::{Body, Request, Responder};
+use crate::metrics::Accounted;
 use crate::provider::route::{Route, Target};
-use crate::provider::{Answer, AnswerBody, Cause, Header, Outbound, ProviderError};
+use crate::provider::{Answer, AnswerBody, Cause, Outbound, ProviderError};
 use crate::thread;
-use crate::wire::errors::{ApiError, Kind, provider_reason};
+use crate::wire::Endpoint;
+use crate::wire::errors::{self, ApiError};
 use crate::wire::request::with_model;
-use crate::wire::{Endpoint, usage};
 
 /// Request headers that a provider is given, beside those that the provider module makes.
 const FORWARDED: [&str; 5] = [
@@ -41,7 +43,7 @@ pub fn run(call: Call) {
             "a worker panicked in a call; the worker goes on"
         );
         let error = ApiError::new(
-            Kind::Internal,
+            errors::Kind::Internal,
             "victor failed on this call; the log says why under this request id",
         );
         work.fail(&error, None);
@@ -62,7 +64,7 @@ struct Work {
 /// What of a call is needed until its end.
 struct CallParts {
     endpoint: Endpoint,
-    request: crate::front::Request,
+    request: Request,
     decoded: Option<Decoded>,
     routes: Arc<crate::provider::route::Routes>,
     deadline: Instant,
@@ -122,7 +124,7 @@ impl Work {
         target.model.clone_into(&mut self.ledger.model);
         self.ledger.attempts += 1;
         self.ledger.streamed = decoded.scanned.stream && self.call.endpoint.streams();
-        let headers = forwarded(&self.call.request);
+        let headers = forwarded(&self.call.request, target);
         let started = Instant::now();
         let answer = target.provider.call(&Outbound {
             endpoint: self.call.endpoint,
@@ -151,17 +153,12 @@ impl Work {
 
     /// Answers with what `target`, asked at `started`, has answered.
     fn pass_on(&mut self, answer: Answer, target: &Target, started: Instant) {
-        let Answer {
-            status,
-            mut headers,
-            upstream_request_id,
-            body,
-        } = answer;
-        push_upstream_id(&mut headers, upstream_request_id);
-        match body {
+        self.ledger.upstream_request_id = answer.upstream_request_id.unwrap_or_default();
+        self.ledger.upstream_headers = answer.headers;
+        match answer.body {
             AnswerBody::Plain(body) => {
                 thread::set_state(thread::State::Running);
-                self.answer_whole(status, &headers, body, target, started.elapsed());
+                self.answer_whole(answer.status, body, target, started.elapsed());
             }
             AnswerBody::Stream(stream) => {
                 let Some(responder) = self.responder.take() else {
@@ -169,7 +166,6 @@ impl Work {
                 };
                 let relayed = relay::Relay {
                     stream,
-                    headers,
                     endpoint: self.call.endpoint,
                     ledger: &mut self.ledger,
                     started,
@@ -184,53 +180,45 @@ impl Work {
         }
     }
 
-    /// Passes a whole answer on, whatever its status.
-    fn answer_whole(
-        &mut self,
-        status: u16,
-        headers: &[Header],
-        body: Vec<u8>,
-        target: &Target,
-        took: Duration,
-    ) {
+    /// Passes a whole answer on, or what has to be said in its place.
+    fn answer_whole(&mut self, status: u16, body: Vec<u8>, target: &Target, took: Duration) {
         self.accounted.add(body.len());
-        if status < 400 {
-            self.ledger.usage = usage::of_answer(self.call.endpoint, &body);
+        let content_type = self.ledger.content_type().to_owned();
+        match verdict::of(
+            target.provider.name(),
+            self.call.endpoint,
+            status,
+            &content_type,
+            &body,
+        ) {
+            Verdict::Pass {
+                usage,
+                outcome,
+                reason,
+            } => {
+                self.ledger.usage = usage;
+                self.ledger.attempt_ended(target, outcome, took);
+                let Some(responder) = self.responder.take() else {
+                    return;
+                };
+                let mut response = self.ledger.response(status);
+                response.push_header("content-type", content_type.as_bytes());
+                response.body = Body::Owned(body);
+                let error_type = if status < 400 { "" } else { outcome.as_str() };
+                self.ledger
+                    .settle(status, error_type, reason.as_deref().unwrap_or_default());
+                responder.respond(response);
+            }
+            Verdict::Replace {
+                error,
+                outcome,
+                reason,
+            } => {
+                self.ledger.attempt_ended(target, outcome, took);
+                self.ledger.note = reason.unwrap_or_default();
+                self.fail(&error, None);
+            }
         }
-        self.ledger.attempt_ended(target, outcome_of(status), took);
-        if matches!(status, 401 | 403) {
-            // The provider may quote the key in its answer, and it is not the caller's key.
-            let kind = if status == 401 {
-                Kind::Authentication
-            } else {
-                Kind::Permission
-            };
-            let name = target.provider.name();
-            let message = format!(
-                "{name} refused the key that victor holds for it ({status}); the operator must \
-                 check providers.{name}.api_key"
-            );
-            self.fail(
-                &ApiError::new(kind, message).code("provider_key_refused"),
-                None,
-            );
-            return;
-        }
-        let Some(responder) = self.responder.take() else {
-            return;
-        };
-        let (error_type, reason) = match status {
-            ..400 => ("", None),
-            _ => (outcome_of(status).as_str(), provider_reason(&body)),
-        };
-        let mut response = self.ledger.response(status);
-        for (name, value) in headers {
-            response.push_header(name, value.as_bytes());
-        }
-        response.body = Body::Owned(body);
-        self.ledger
-            .settle(status, error_type, reason.as_deref().unwrap_or_default());
-        responder.respond(response);
     }
 
     fn provider_failed(&mut self, error: &ProviderError) {
@@ -240,9 +228,9 @@ impl Work {
         }
         let status = error.status();
         let kind = match status {
-            504 => Kind::Timeout,
-            503 => Kind::Overloaded,
-            _ => Kind::Upstream,
+            504 => errors::Kind::Timeout,
+            503 => errors::Kind::Overloaded,
+            _ => errors::Kind::Upstream,
         };
         let retry_after = (status == 503).then_some(Duration::from_secs(1));
         let error = ApiError::new(kind, error.message())
@@ -258,15 +246,16 @@ impl Work {
                 self.responder = None;
             }
             Reason::Deadline => {
-                let message = "the call's deadline passed before the provider answered";
+                let message = "the call's deadline, its coordinator's timeout_seconds, passed before the provider \
+                               answered";
                 self.fail(
-                    &ApiError::new(Kind::Timeout, message).code("deadline"),
+                    &ApiError::new(errors::Kind::Timeout, message).code("deadline"),
                     None,
                 );
             }
             Reason::Shutdown => {
                 let message = "victor is being stopped; send the call again";
-                let error = ApiError::new(Kind::Overloaded, message).code("draining");
+                let error = ApiError::new(errors::Kind::Overloaded, message).code("draining");
                 self.fail(&error, Some(Duration::from_secs(1)));
             }
         }
@@ -286,7 +275,7 @@ impl Work {
                 response.push_header("retry-after", after.as_secs().max(1).to_string().as_bytes());
             }
             let dialect = self.call.endpoint.dialect();
-            let body = crate::wire::errors::error_body(dialect, error, &self.ledger.request_id);
+            let body = errors::error_body(dialect, error, &self.ledger.request_id);
             responder.respond(response.body(body));
         }
     }
@@ -303,7 +292,7 @@ fn choose(route: &Route, endpoint: Endpoint) -> Result<&Target, ApiError> {
     }
     let names: Vec<&str> = route.targets.iter().map(|it| it.provider.name()).collect();
     Err(ApiError::new(
-        Kind::InvalidRequest,
+        errors::Kind::InvalidRequest,
         format!(
             "the model is served by {}, which does not speak the {} API; ask for another model \
              or through the other API",
@@ -315,49 +304,11 @@ fn choose(route: &Route, endpoint: Endpoint) -> Result<&Target, ApiError> {
     .code("dialect_not_served"))
 }
 
-/// The provider's own id of the request, for whoever must ask the provider about it.
-fn push_upstream_id(headers: &mut Vec<Header>, id: Option<String>) {
-    if let Some(id) = id {
-        headers.push(("x-victor-upstream-request-id".into(), id));
-    }
-}
-
-fn forwarded(request: &crate::front::Request) -> Vec<(&'static str, &str)> {
+fn forwarded<'r>(request: &'r Request, target: &Target) -> Vec<(&'static str, &'r str)> {
+    let simulated = target.provider.kind() == Kind::Simulator;
     FORWARDED
         .into_iter()
+        .chain(simulated.then_some("x-sim"))
         .filter_map(|name| Some((name, request.header(name)?)))
         .collect()
-}
-
-/// What a provider's status says about the provider.
-fn outcome_of(status: u16) -> Outcome {
-    match status {
-        ..400 => Outcome::Ok,
-        429 => Outcome::RateLimited,
-        408 => Outcome::Timeout,
-        401 | 403 => Outcome::KeyRefused,
-        400..500 => Outcome::CallerFault,
-        _ => Outcome::ServerError,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_status_is_blamed_on_whoever_is_at_fault() {
-        for (status, expected) in [
-            (200, Outcome::Ok),
-            (400, Outcome::CallerFault),
-            (401, Outcome::KeyRefused),
-            (404, Outcome::CallerFault),
-            (408, Outcome::Timeout),
-            (429, Outcome::RateLimited),
-            (500, Outcome::ServerError),
-            (529, Outcome::ServerError),
-        ] {
-            assert_eq!(outcome_of(status), expected, "{status}");
-        }
-    }
 }

@@ -31,6 +31,7 @@ impl Setup {
     fn settle(&self, coordinator: &str, times: usize, error: bool) {
         for _ in 0..times {
             self.metrics.coordinator(coordinator).settle(&Settled {
+                ran: true,
                 error,
                 duration: Duration::from_millis(10),
                 first_event: None,

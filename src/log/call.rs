@@ -41,6 +41,10 @@ pub struct CallRecord<'a> {
     pub message: &'a str,
     /// Whether the answer was a stream.
     pub streamed: bool,
+    /// Whether the call counts as an error in the metrics: not what the caller did wrong.
+    pub failed: bool,
+    /// The provider's own id of the request; empty if it gave none.
+    pub upstream_request_id: &'a str,
     /// Whether the client left before the end: never the fault of a provider.
     pub client_gone: bool,
     /// From the request's last byte to the first event of a stream.
@@ -52,16 +56,13 @@ pub struct CallRecord<'a> {
 }
 
 impl CallRecord<'_> {
-    /// ERROR finds what failed on our side or the provider's, a stream cut after its 200
-    /// included; WARN what was turned away for its rate; the rest is INFO.
+    /// ERROR finds exactly what the metrics count as an error, and what we could not serve; the
+    /// rest is INFO.
     pub fn level(&self) -> Level {
-        let cut = self.status < 400 && !self.error_type.is_empty();
-        match self.status {
-            _ if self.client_gone => Level::Info,
-            500.. => Level::Error,
-            429 => Level::Warn,
-            _ if cut => Level::Error,
-            _ => Level::Info,
+        if self.failed || self.status >= 500 {
+            Level::Error
+        } else {
+            Level::Info
         }
     }
 
@@ -83,6 +84,7 @@ impl CallRecord<'_> {
             ("coordinator", self.coordinator),
             ("provider", self.provider),
             ("model", self.model),
+            ("upstream_request_id", self.upstream_request_id),
         ] {
             if !value.is_empty() {
                 line.text(key, value);
@@ -137,18 +139,12 @@ mod tests {
         check(call(200), Level::Info);
         check(call(404), Level::Info);
         check(call(499), Level::Info);
-        check(call(429), Level::Warn);
         check(call(503), Level::Error);
         let cut = CallRecord {
-            error_type: "stalled",
+            failed: true,
             ..call(200)
         };
         check(cut, Level::Error);
-        let left = CallRecord {
-            client_gone: true,
-            ..cut
-        };
-        check(left, Level::Info);
     }
 
     #[test]

@@ -233,6 +233,13 @@ pub fn reopen() {
     }
 }
 
+/// Whether lines go to standard error: no file is configured, or it cannot be written.
+pub fn writes_to_stderr() -> bool {
+    LOGGER
+        .get()
+        .is_none_or(|logger| logger.shared.is_stderr.load(Ordering::Relaxed))
+}
+
 /// Waits until everything logged before is written, for at most `wait_max`. Returns whether it
 /// was.
 pub fn flush(wait_max: Duration) -> bool {

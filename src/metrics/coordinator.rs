@@ -49,6 +49,9 @@ impl Rejection {
 /// How an execution ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settled {
+    /// Whether a worker had the call: one that was turned away is an execution that failed, but
+    /// says nothing about durations.
+    pub ran: bool,
     /// Whether it counts in `errors_total`. A client's abort does not.
     pub error: bool,
     /// The whole call: queue, provider, last byte.
@@ -245,11 +248,13 @@ impl CoordinatorMetrics {
         self.duration_sum.add(outcome.duration);
         if outcome.error {
             self.errors.increment();
-            self.consecutive_failures.fetch_add(1, Ordering::Relaxed);
+            if outcome.ran {
+                self.consecutive_failures.fetch_add(1, Ordering::Relaxed);
+            }
         } else if self.consecutive_failures.load(Ordering::Relaxed) != 0 {
             self.consecutive_failures.store(0, Ordering::Relaxed);
         }
-        if self.sample_rate >= 1.0 || fastrand::f64() < self.sample_rate {
+        if outcome.ran && (self.sample_rate >= 1.0 || fastrand::f64() < self.sample_rate) {
             self.duration.observe(outcome.duration);
             if let Some(first_event) = outcome.first_event {
                 self.first_event.observe(first_event);
@@ -257,7 +262,7 @@ impl CoordinatorMetrics {
         }
         let event = Event {
             error: outcome.error,
-            latency: Some(outcome.latency()),
+            latency: outcome.ran.then(|| outcome.latency()),
         };
         self.window.record(self.clock.now(), event);
     }

@@ -54,9 +54,9 @@ impl From<Endpoint> for Route {
 
 /// The statuses that have a label value of their own; any other is `other`. 499 is the usual name
 /// of "the client left before its answer".
-const STATUSES: [u16; 28] = [
+const STATUSES: [u16; 29] = [
     200, 201, 202, 204, 304, 400, 401, 402, 403, 404, 405, 408, 409, 411, 413, 414, 415, 417, 422,
-    424, 429, 431, 499, 500, 501, 502, 503, 504,
+    424, 429, 431, 499, 500, 501, 502, 503, 504, 529,
 ];
 
 /// `victor_http_requests_total`, one counter for each route and status, made when first counted.

@@ -102,6 +102,7 @@ pub(crate) fn config() -> CheckedConfig {
 
 fn settled(error: bool, ms: u64) -> Settled {
     Settled {
+        ran: true,
         error,
         duration: Duration::from_millis(ms),
         first_event: None,

@@ -5,6 +5,7 @@
 //! names the provider and what happened; it must never carry a key or a URL's credentials.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::cancel::Reason;
 use crate::metrics::Outcome;
@@ -31,6 +32,8 @@ pub enum Phase {
 pub enum Cause {
     /// The deadline passed while all permits were taken.
     NoPermit,
+    /// The deadline passed, and the provider had only been given so much of it.
+    Deadline(Duration),
     /// The name has no address.
     Resolve(String),
     /// No connection, or none through the proxy.
@@ -77,9 +80,11 @@ impl ProviderError {
     pub const fn outcome(&self) -> Outcome {
         match &self.cause {
             // Nothing was sent: the provider is not to blame for calls that it is not asked.
-            Cause::NoPermit | Cause::Header(_) | Cause::Cancelled(_) | Cause::Closed => {
-                Outcome::Cancelled
-            }
+            Cause::NoPermit
+            | Cause::Deadline(_)
+            | Cause::Header(_)
+            | Cause::Cancelled(_)
+            | Cause::Closed => Outcome::Cancelled,
             Cause::Resolve(_) | Cause::Connect(_) | Cause::Tls(_) => Outcome::Connect,
             Cause::Reset => Outcome::Reset,
             Cause::Timeout(_) => Outcome::Timeout,
@@ -92,6 +97,7 @@ impl ProviderError {
     pub const fn error_type(&self) -> &'static str {
         match &self.cause {
             Cause::NoPermit => "provider_no_permit",
+            Cause::Deadline(_) => "deadline",
             Cause::Resolve(_) => "provider_resolve",
             Cause::Connect(_) => "provider_connect",
             Cause::Tls(_) => "provider_tls",
@@ -127,7 +133,10 @@ impl ProviderError {
             | Cause::Malformed(_)
             | Cause::TooLarge => 502,
             Cause::Cancelled(Reason::Shutdown) | Cause::Closed => 503,
-            Cause::NoPermit | Cause::Timeout(_) | Cause::Cancelled(Reason::Deadline) => 504,
+            Cause::NoPermit
+            | Cause::Deadline(_)
+            | Cause::Timeout(_)
+            | Cause::Cancelled(Reason::Deadline) => 504,
         }
     }
 
@@ -141,19 +150,33 @@ impl fmt::Display for ProviderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "provider '{}' ", self.provider)?;
         match &self.cause {
-            Cause::NoPermit => f.write_str("had no free connection before the deadline"),
+            Cause::NoPermit => write!(
+                f,
+                "had no free connection before the call's deadline; it allows \
+                 providers.{}.max_connections calls at a time",
+                self.provider
+            ),
+            Cause::Deadline(left) => write!(
+                f,
+                "was asked with only {} ms left of the coordinator's timeout_seconds, the rest \
+                 having gone by in queues",
+                left.as_millis()
+            ),
             Cause::Resolve(why) => write!(f, "could not be looked up: {why}"),
             Cause::Connect(why) => write!(f, "could not be reached: {why}"),
             Cause::Tls(why) => write!(f, "could not be trusted: {why}"),
             Cause::Reset => f.write_str("closed the connection without an answer"),
-            Cause::Timeout(phase) => f.write_str(match phase {
-                Phase::Connect => "did not accept a connection within connect_timeout",
-                Phase::Send => "did not take the request in time",
-                Phase::FirstByte => "did not answer in time",
-                Phase::FirstToken => "sent no first event within first_token_timeout",
-                Phase::Idle => "sent nothing for idle_timeout in the middle of a stream",
-                Phase::Whole => "did not finish its answer in time",
-            }),
+            Cause::Timeout(phase) => {
+                let (what, key) = match phase {
+                    Phase::Connect => ("did not accept a connection", "connect_timeout"),
+                    Phase::Send => ("did not take the request", "timeout"),
+                    Phase::FirstByte => ("did not answer", "timeout"),
+                    Phase::FirstToken => ("sent no first event", "first_token_timeout"),
+                    Phase::Idle => ("sent nothing in the middle of a stream", "idle_timeout"),
+                    Phase::Whole => ("did not finish its answer", "timeout"),
+                };
+                write!(f, "{what} within providers.{}.{key}", self.provider)
+            }
             Cause::Cut => f.write_str("closed the connection in the middle of its answer"),
             Cause::Malformed(why) => write!(f, "sent a malformed answer: {why}"),
             Cause::TooLarge => {
@@ -165,7 +188,7 @@ impl fmt::Display for ProviderError {
                 Reason::ClientGone => "was no longer needed: the client has gone",
                 Reason::Deadline => "did not answer before the call's deadline",
                 Reason::SlowClient => "was no longer needed: the client takes nothing",
-                Reason::Shutdown => "was interrupted: the daemon is ending",
+                Reason::Shutdown => "was not waited for: this gateway is being stopped; try again",
             }),
             Cause::Closed => f.write_str("is being restarted"),
         }

@@ -35,6 +35,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use memchr::memmem::Finder;
 use serde::de::IgnoredAny;
 use ureq::http::{Response, header};
 
@@ -54,6 +55,8 @@ use upstream::{Client, Upstream};
 
 /// Bytes of an answer that is read whole, at most.
 pub const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// A shorter key is no secret, and masking it would mangle answers.
+const KEY_BYTES_MIN: usize = 8;
 /// Bytes read at a time of an answer whose length is not known.
 const PLAIN_READ_BYTES: usize = 8 << 10;
 
@@ -106,6 +109,8 @@ pub struct Provider {
     first_token_timeout: Duration,
     idle_timeout: Duration,
     permits: Arc<Semaphore<Client>>,
+    /// Finds the key in what the provider says, for some quote it.
+    key: Option<Finder<'static>>,
     via: Via,
 }
 
@@ -134,6 +139,11 @@ impl Provider {
             timeout: config.timeout,
             first_token_timeout: config.first_token_timeout,
             idle_timeout: config.idle_timeout,
+            key: config
+                .api_key
+                .as_ref()
+                .filter(|key| key.expose().len() >= KEY_BYTES_MIN)
+                .map(|key| Finder::new(key.expose()).into_owned()),
             permits: Semaphore::new(config.max_connections.get(), upstream::IDLE_AGE_MAX),
             via,
         }))
@@ -199,11 +209,29 @@ impl Provider {
             true => self.first_token_timeout,
             false => self.timeout,
         };
-        let by = outbound.deadline.min(Instant::now() + own);
-        match &self.via {
-            Via::Http(upstream) => self.over_http(upstream, permit, outbound, by),
-            Via::Simulator(simulator) => simulator.call(self, permit, outbound, by),
+        let time = Time::new(outbound.deadline, own);
+        let answer = match &self.via {
+            Via::Http(upstream) => self.over_http(upstream, permit, outbound, time),
+            Via::Simulator(simulator) => simulator.call(self, permit, outbound, time),
+        };
+        answer.map_err(|cause| time.judge(cause))
+    }
+
+    /// `said` with our key masked, if it is quoted there.
+    pub fn mask_key(&self, said: &[u8]) -> Option<Vec<u8>> {
+        let key = self.key.as_ref()?;
+        let mut masked = Vec::new();
+        let mut rest = said;
+        while let Some(at) = key.find(rest) {
+            masked.extend_from_slice(&rest[..at]);
+            masked.extend_from_slice(b"***");
+            rest = &rest[at + key.needle().len()..];
         }
+        if rest.len() == said.len() {
+            return None;
+        }
+        masked.extend_from_slice(rest);
+        Some(masked)
     }
 
     fn permit(&self, outbound: &Outbound<'_>) -> Result<Permit<Client>, Cause> {
@@ -227,10 +255,10 @@ impl Provider {
         upstream: &Upstream,
         permit: Permit<Client>,
         outbound: &Outbound<'_>,
-        by: Instant,
+        time: Time,
     ) -> Result<Answer, Cause> {
         let mut lease = Lease::new(permit, upstream);
-        let response = upstream.send(lease.client(upstream), outbound, by)?;
+        let response = upstream.send(lease.client(upstream), outbound, time.by)?;
         let status = response.status().as_u16();
         check_head(&response)?;
         let is_stream = outbound.streamed && (200..300).contains(&status) && {
@@ -243,9 +271,15 @@ impl Provider {
             let reader = response.into_body().into_reader();
             let source = Source::Http(Box::new(Http { reader, lease }));
             let cancel = Arc::clone(outbound.cancel);
-            AnswerBody::Stream(Stream::new(Arc::clone(self), source, cancel, by))
+            AnswerBody::Stream(Stream::new(Arc::clone(self), source, cancel, time))
         } else {
-            AnswerBody::Plain(self.read_whole(response, &lease, outbound.streamed)?)
+            let is_success = response.status().is_success();
+            let body = self.read_whole(response, &lease, outbound.streamed)?;
+            if outbound.streamed && is_success {
+                let why = "an event stream was asked for, and something else came";
+                return Err(Cause::Malformed(why.to_owned()));
+            }
+            AnswerBody::Plain(self.mask_key(&body).unwrap_or(body))
         };
         Ok(Answer {
             status,
@@ -306,6 +340,33 @@ impl Provider {
         ProviderError {
             provider: self.name(),
             cause,
+        }
+    }
+}
+
+/// Until when an attempt may take, and whose limit that is.
+#[derive(Clone, Copy, Debug)]
+struct Time {
+    by: Instant,
+    /// What was left for the provider, where that is less than half of what it is allowed: then
+    /// the time was used up before it was asked, and its silence is not held against it.
+    scant: Option<Duration>,
+}
+
+impl Time {
+    fn new(deadline: Instant, own: Duration) -> Self {
+        let now = Instant::now();
+        let left = deadline.saturating_duration_since(now);
+        Self {
+            by: deadline.min(now + own),
+            scant: (left < own / 2).then_some(left),
+        }
+    }
+
+    fn judge(self, cause: Cause) -> Cause {
+        match (cause, self.scant) {
+            (Cause::Timeout(_), Some(left)) => Cause::Deadline(left),
+            (cause, _) => cause,
         }
     }
 }

@@ -8,7 +8,9 @@ use super::error::{Cause, Phase};
 use super::semaphore::Permit;
 use super::stream::{Source, Stream};
 use super::upstream::Client;
-use super::{ANSWER_BYTES_MAX, Answer, AnswerBody, Outbound, Provider, headers, is_event_stream};
+use super::{
+    ANSWER_BYTES_MAX, Answer, AnswerBody, Outbound, Provider, Time, headers, is_event_stream,
+};
 use crate::cancel::Cancel;
 use crate::simulator::{self, InProcess, SimRequest};
 use crate::thread;
@@ -65,7 +67,7 @@ impl Simulator {
         provider: &Arc<Provider>,
         permit: Permit<Client>,
         outbound: &Outbound<'_>,
-        by: Instant,
+        time: Time,
     ) -> Result<Answer, Cause> {
         let body = outbound.body.concat();
         let header = |wanted: &str| {
@@ -83,7 +85,7 @@ impl Simulator {
             at: SystemTime::now(),
         };
         thread::set_state(thread::State::WaitingFirstByte);
-        let answer = self.0.call(&request, Arc::clone(outbound.cancel), by);
+        let answer = self.0.call(&request, Arc::clone(outbound.cancel), time.by);
         let mut answer = answer.map_err(|error| head_cause(&error, outbound.streamed))?;
         let status = answer.status();
         let pairs = || {
@@ -102,10 +104,10 @@ impl Simulator {
                 _permit: permit,
             }));
             let cancel = Arc::clone(outbound.cancel);
-            AnswerBody::Stream(Stream::new(Arc::clone(provider), source, cancel, by))
+            AnswerBody::Stream(Stream::new(Arc::clone(provider), source, cancel, time))
         } else {
             thread::set_state(thread::State::Relaying);
-            AnswerBody::Plain(read_whole(&mut answer, by, outbound.streamed)?)
+            AnswerBody::Plain(read_whole(&mut answer, time.by, outbound.streamed)?)
         };
         Ok(Answer {
             status,

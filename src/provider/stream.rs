@@ -14,7 +14,7 @@ use super::error::{Cause, ProviderError};
 use super::line::Line;
 use super::semaphore::Permit;
 use super::upstream::{Client, Upstream};
-use super::{Provider, simulator};
+use super::{Provider, Time, simulator};
 use crate::cancel::Cancel;
 use crate::thread;
 
@@ -34,7 +34,7 @@ pub struct Stream {
     cancel: Arc<Cancel>,
     first_event: FirstEvent,
     /// Until when the first event must come.
-    first_by: Instant,
+    time: Time,
     idle_timeout: Duration,
     read_bytes: usize,
 }
@@ -88,7 +88,7 @@ impl Stream {
         provider: Arc<Provider>,
         source: Source,
         cancel: Arc<Cancel>,
-        first_by: Instant,
+        time: Time,
     ) -> Self {
         let idle_timeout = provider.idle_timeout;
         Self {
@@ -96,7 +96,7 @@ impl Stream {
             source,
             cancel,
             first_event: FirstEvent::default(),
-            first_by,
+            time,
             idle_timeout,
             read_bytes: READ_BYTES_MIN,
         }
@@ -113,7 +113,7 @@ impl Stream {
         thread::set_state(thread::State::Relaying);
         let by = match self.first_event.seen() {
             true => Instant::now() + self.idle_timeout,
-            false => self.first_by,
+            false => self.time.by,
         };
         let start = buf.len();
         let result = match &mut self.source {
@@ -148,6 +148,10 @@ impl Stream {
                 Ok(amount)
             }
             Err(cause) => {
+                let cause = match self.first_event.seen() {
+                    true => cause,
+                    false => self.time.judge(cause),
+                };
                 let cause = self.cancel.reason().map_or(cause, Cause::Cancelled);
                 self.source = Source::Ended(Some(cause.clone()));
                 Err(self.provider.error(cause))

@@ -250,7 +250,7 @@ impl Tcp {
     /// Sets SO_RCVTIMEO to `left`, unless what is set serves: a longer one by up to 2 % and
     /// 50 ms, or any shorter one as long as it has not run out early.
     fn limit_read(&mut self, left: Duration, ran_out: bool) -> Result<(), Fault> {
-        let enough = left + left / 50 + Duration::from_millis(50);
+        let enough = left + Duration::from_millis(50);
         let serves = self
             .read_timeout
             .is_some_and(|set| set <= enough && !(ran_out && set < left));

@@ -60,16 +60,20 @@ impl Usage {
 }
 
 /// The usage within the body of a whole answer of `endpoint`; all `None` where there is none.
-/// What `count_tokens` answers is a count but costs nothing, so it is no usage.
-pub fn of_answer(endpoint: Endpoint, body: &[u8]) -> Usage {
+/// What `count_tokens` answers is a count but costs nothing, so it is no usage. `None` for a body
+/// that is not one JSON object: no endpoint answers with such a thing.
+pub fn of_answer(endpoint: Endpoint, body: &[u8]) -> Option<Usage> {
+    let Ok(answer) = serde_json::from_slice::<Answer>(body) else {
+        // An answer with an odd usage is an answer all the same.
+        let is_object = body.trim_ascii_start().first() == Some(&b'{');
+        let is_json = serde_json::from_slice::<IgnoredAny>(body).is_ok();
+        return (is_object && is_json).then(Usage::default);
+    };
     if endpoint == Endpoint::CountTokens {
-        return Usage::default();
+        return Some(Usage::default());
     }
-    serde_json::from_slice::<Answer>(body)
-        .ok()
-        .and_then(|answer| answer.usage)
-        .map(|usage| Usage::of_object(usage.get()))
-        .unwrap_or_default()
+    let usage = answer.usage.map(|usage| Usage::of_object(usage.get()));
+    Some(usage.unwrap_or_default())
 }
 
 #[derive(Deserialize)]
@@ -200,7 +204,7 @@ mod tests {
     use super::*;
 
     fn check(endpoint: Endpoint, body: &str, expected: &[(&str, u64)]) {
-        let usage = of_answer(endpoint, body.as_bytes());
+        let usage = of_answer(endpoint, body.as_bytes()).unwrap_or_default();
         assert_eq!(usage.counts().collect::<Vec<_>>(), expected, "{body}");
     }
 
