@@ -77,7 +77,7 @@ pub(super) fn check(raw: &mut Raw<'_>, parsed: Parsed, demo: bool) -> Option<Che
                 .to_owned(),
         );
     }
-    unbuilt::warn(raw);
+    unbuilt::warn(raw, &providers, &routes);
     raw.is_clean().then(|| CheckedConfig {
         server,
         ops,

@@ -4,6 +4,9 @@
 //! daemon grows, but whoever wrote one is told at start that it has no effect so far. Building a
 //! capability deletes its rows here.
 
+use super::providers::Providers;
+use super::routes::Routes;
+use crate::config::checked::Kind;
 use crate::config::raw::Raw;
 
 /// Schema paths; a row covers everything below it.
@@ -22,19 +25,19 @@ const NOT_BUILT: &[&str] = &[
     "providers.*.batch_timeout_ms",
     "providers.*.breaker",
 ];
-/// Without failover, the targets of a route after its first.
-const NOT_BUILT_AFTER_FIRST: &str = "models.*[]";
+/// Without failover, the targets of a route after the first of their dialect.
+const TARGET: &str = "models.*[]";
 /// The warning names this many keys and counts the rest.
 const NAMED_MAX: usize = 100;
 
 /// Adds the one warning that names every such key that was written.
-pub(super) fn warn(raw: &mut Raw<'_>) {
+pub(super) fn warn(raw: &mut Raw<'_>, providers: &Providers, routes: &Routes) {
     let names: Vec<&str> = raw
         .written
         .iter()
         .filter(|written| {
             written.leaf && NOT_BUILT.iter().any(|row| covers(row, &written.schema))
-                || written.schema == NOT_BUILT_AFTER_FIRST && !written.path.ends_with("[0]")
+                || written.schema == TARGET && !is_asked(&written.path, providers, routes)
         })
         .map(|written| written.path.as_str())
         .collect();
@@ -49,6 +52,27 @@ pub(super) fn warn(raw: &mut Raw<'_>) {
         warning.push_str(&format!(" and {} more", names.len() - NAMED_MAX));
     }
     raw.warnings.push(warning);
+}
+
+/// Whether the target at `path`, as in `models.NAME[1]`, is the first of its route for one of the
+/// dialects.
+fn is_asked(path: &str, providers: &Providers, routes: &Routes) -> bool {
+    let place = path.strip_prefix("models.").and_then(|path| {
+        let (name, index) = path.strip_suffix(']')?.rsplit_once('[')?;
+        Some((routes.list.get(name)?, index.parse::<usize>().ok()?))
+    });
+    let Some((targets, index)) = place else {
+        return true;
+    };
+    let kinds: Vec<Kind> = targets
+        .iter()
+        .filter_map(|target| Some(providers.list.get(&target.provider)?.kind))
+        .collect();
+    [Kind::Openai, Kind::Anthropic].iter().any(|dialect| {
+        // The simulator speaks both.
+        let speaks = |kind: &Kind| kind == dialect || *kind == Kind::Simulator;
+        kinds.iter().position(speaks) == Some(index)
+    })
 }
 
 fn covers(row: &str, schema: &str) -> bool {

@@ -105,7 +105,7 @@ python:
     for key in [
         "providers.anthropic.rate_limit.burst",
         "providers.anthropic.breaker.window",
-        "models.gpt-4o-mini[1], models.gpt-4o-mini[1].weight",
+        "models.gpt-4o-mini[1].weight",
         "cache.max_size_mb",
         "coordinators.retry.backoff_ms",
         "coordinators.history_limit",
@@ -113,7 +113,8 @@ python:
     ] {
         assert!(unbuilt.contains(key), "{key} in {unbuilt}");
     }
-    assert!(!unbuilt.contains("gpt-4o-mini[0]"));
+    // Each is the first target of its dialect, and asked.
+    assert!(!unbuilt.contains("gpt-4o-mini[0]") && !unbuilt.contains("gpt-4o-mini[1],"));
     assert!(
         config
             .warnings
@@ -394,4 +395,30 @@ fn size_and_number_of_faults_are_bounded() {
     let found = faults(&many);
     assert_eq!(found.len(), 1000);
     assert!(found[999].contains("4000 faults more"), "{}", found[999]);
+}
+
+#[test]
+fn a_target_that_is_never_asked_is_said_to_have_no_effect() {
+    let check = |kinds: [&str; 3], unasked: &[usize]| {
+        let providers = ["a", "b", "c"].iter().zip(kinds).map(|(name, kind)| {
+            let url = match kind {
+                "simulator" => "",
+                _ => ", base_url: 'http://127.0.0.1:1'",
+            };
+            format!("  {name}: {{kind: {kind}{url}}}\n")
+        });
+        let providers: String = providers.collect();
+        let target = |name| format!("{{provider: {name}, model: sim}}");
+        let targets = ["a", "b", "c"].map(target).join(", ");
+        let text = format!("providers:\n{providers}models: {{m: [{targets}]}}\n");
+        let warnings = load(&text).warnings.join("\n");
+        for target in 0..3 {
+            let is_said = warnings.contains(&format!("models.m[{target}]"));
+            assert_eq!(is_said, unasked.contains(&target), "{kinds:?} {warnings}");
+        }
+    };
+    check(["openai", "anthropic", "openai"], &[2]);
+    check(["openai", "openai", "anthropic"], &[1]);
+    check(["simulator", "openai", "anthropic"], &[1, 2]);
+    check(["openai", "simulator", "simulator"], &[2]);
 }
