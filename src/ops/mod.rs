@@ -48,6 +48,13 @@ pub struct Sources {
     pub health: HealthSource,
 }
 
+/// Bytes of a head at most.
+const HEAD_BYTES_MAX: usize = 8 << 10;
+/// Bytes of a body at most. Nobody looks at it; it is read so that a POST is told 405 and its
+/// connection goes on.
+const BODY_BYTES_MAX: usize = 16 << 10;
+/// Open connections at most.
+const CONNECTIONS_MAX: usize = 64;
 /// Requests that may wait for the gate; beyond it they get a 503.
 const QUEUE_REQUESTS: usize = 64;
 /// From a request's last byte to the end of its answer.
@@ -57,9 +64,9 @@ const STOP_GRACE: Duration = Duration::from_secs(1);
 
 fn limits() -> Limits {
     Limits {
-        head_bytes_max: 8 << 10,
-        body_bytes_max: 16 << 10,
-        connections_max: 64,
+        head_bytes_max: HEAD_BYTES_MAX,
+        body_bytes_max: BODY_BYTES_MAX,
+        connections_max: CONNECTIONS_MAX,
         ..Limits::default()
     }
 }

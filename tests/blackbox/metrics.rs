@@ -380,6 +380,8 @@ fn the_ops_port_takes_get_and_head_only() {
     let daemon = Daemon::start(&simulator);
     assert_eq!(http::post(daemon.ops, "/metrics", b"").status, 405);
     assert_eq!(http::post(daemon.ops, "/metrics", b"{}").status, 405);
+    let long = vec![b'x'; (16 << 10) + 1];
+    assert_eq!(http::post(daemon.ops, "/metrics", &long).status, 413);
     assert_eq!(http::get(daemon.ops, "/nowhere").status, 404);
     let metrics = http::get(daemon.ops, "/metrics");
     let content_type = metrics.header("content-type").unwrap_or_default();
