@@ -117,12 +117,8 @@ impl Api {
             .map_err(|error| Refused::new(route, dialect, error))
     }
 
-    /// Finds the coordinator of a call and what its body says.
-    fn prepare(
-        &self,
-        endpoint: Endpoint,
-        request: &Request,
-    ) -> Result<(Arc<Coordinator>, Option<Decoded>), Refused> {
+    /// What can be said of a call before its body is read.
+    fn gate(&self, endpoint: Endpoint, request: &Request) -> Result<(), Refused> {
         let (route, dialect) = (Route::from(endpoint), endpoint.dialect());
         let refused = |error| Refused::new(route, dialect, error);
         self.admit(request, route, dialect)?;
@@ -139,6 +135,18 @@ impl Api {
                 ApiError::new(Kind::InvalidRequest, message).status(415),
             ));
         }
+        Ok(())
+    }
+
+    /// Finds the coordinator of a call and what its body says.
+    fn prepare(
+        &self,
+        endpoint: Endpoint,
+        request: &Request,
+    ) -> Result<(Arc<Coordinator>, Option<Decoded>), Refused> {
+        let (route, dialect) = (Route::from(endpoint), endpoint.dialect());
+        let refused = |error| Refused::new(route, dialect, error);
+        self.gate(endpoint, request)?;
         let named = match request.header("x-victor-coordinator") {
             Some(name) => Some(self.named(name).map_err(refused)?),
             None => None,
@@ -198,6 +206,11 @@ impl Api {
 
     /// Answers with an error, counts it and says so in the log.
     fn refuse_call(&self, refused: Refused, request: &Request, responder: Responder) {
+        responder.respond(self.refusal(refused, request));
+    }
+
+    /// The answer to a call that is refused, counted and said in the log.
+    fn refusal(&self, refused: Refused, request: &Request) -> Response {
         let Refused {
             route,
             dialect,
@@ -220,7 +233,6 @@ impl Api {
             response.push_header("www-authenticate", b"Bearer");
         }
         self.metrics.http(route, error.status);
-        responder.respond(response);
         log::call_line(&CallRecord {
             request_id: &id,
             peer: Some(request.peer),
@@ -232,6 +244,7 @@ impl Api {
             message: &error.message,
             ..CallRecord::default()
         });
+        response
     }
 }
 
@@ -261,6 +274,21 @@ impl Handler for Api {
             }
             Err(refused) => self.refuse_call(refused, &request, responder),
         }
+    }
+
+    fn admit(&self, request: &Request) -> Result<(), Response> {
+        let Some(endpoint) = Endpoint::from_path(request.path()) else {
+            return Ok(());
+        };
+        let admitted = match request.method() {
+            "POST" => self.gate(endpoint, request),
+            _ => Err(wrong_method(
+                Route::from(endpoint),
+                endpoint.dialect(),
+                "POST",
+            )),
+        };
+        admitted.map_err(|refused| self.refusal(refused, request))
     }
 
     fn refuse(&self, path: Option<&str>, status: u16, message: &str) -> Response {

@@ -171,10 +171,13 @@ impl<J: Send + 'static> Pool<J> {
         *ticket.job.lock() = Some(job);
         let (sent, woken) = {
             let mut door = self.door.lock();
-            let sent = door
-                .sender
-                .as_ref()
-                .is_some_and(|sender| sender.try_send(Arc::clone(&ticket)).is_ok());
+            let sent = door.sender.as_ref().is_some_and(|sender| {
+                let sent = sender.try_send(Arc::clone(&ticket)).is_ok();
+                sent || {
+                    self.sweep(sender);
+                    sender.try_send(Arc::clone(&ticket)).is_ok()
+                }
+            });
             (sent, if sent { door.idle.pop() } else { None })
         };
         let is_woken = woken.is_some();
@@ -198,6 +201,20 @@ impl<J: Send + 'static> Pool<J> {
             );
         }
         Ok(())
+    }
+
+    /// Drops the tickets whose jobs were withdrawn, keeping the others in order. Under the door's
+    /// lock, which keeps workers and other submissions away meanwhile.
+    fn sweep(&self, sender: &Sender<Arc<Ticket<J>>>) {
+        for _ in 0..self.receiver.len() {
+            let Ok(ticket) = self.receiver.try_recv() else {
+                return;
+            };
+            if ticket.job.lock().is_some() {
+                // There is room: this one was just taken out.
+                let _ = sender.try_send(ticket);
+            }
+        }
     }
 
     fn start_worker(&self) -> std::io::Result<()> {
@@ -366,6 +383,28 @@ mod tests {
         let ticket = second.expect("admitted");
         assert_eq!(ticket.withdraw().as_deref(), Some(&1));
         assert!(ticket.withdraw().is_none());
+        assert!(pool.submit(Box::new(2), |_, _| {}).is_ok());
+        drop(go);
+        assert!(pool.wait_empty(Instant::now() + Duration::from_secs(5)));
+        assert_eq!(done.try_iter().collect::<Vec<_>>(), [0, 2]);
+        pool.stop();
+    }
+
+    #[test]
+    fn withdrawn_jobs_do_not_fill_the_queue() {
+        let (pool, go, done) = gated(1, 1);
+        assert!(pool.submit(Box::new(0), |_, _| {}).is_ok());
+        while pool.shared.gauges.running.get() == 0 {
+            std::thread::yield_now();
+        }
+        for _ in 0..3 * DEAD_TICKETS_MAX {
+            let mut ticket = None;
+            assert!(
+                pool.submit(Box::new(1), |own, _| ticket = Some(Arc::clone(own)))
+                    .is_ok()
+            );
+            assert!(ticket.expect("admitted").withdraw().is_some());
+        }
         assert!(pool.submit(Box::new(2), |_, _| {}).is_ok());
         drop(go);
         assert!(pool.wait_empty(Instant::now() + Duration::from_secs(5)));

@@ -16,6 +16,9 @@ use crate::wire::errors::{ApiError, Kind, in_band_error};
 use crate::wire::sse::{Splitter, events};
 use crate::wire::stream::{Observed, StreamWatch};
 
+/// What may come before the first event that means something.
+const HELD_BYTES_MAX: usize = 64 << 10;
+
 /// A stream that is about to be relayed.
 pub struct Relay<'a> {
     pub stream: Stream,
@@ -50,6 +53,7 @@ impl Relay<'_> {
         let mut chunk = Vec::with_capacity(4096);
         let mut responder = Some(responder);
         let mut writer: Option<StreamWriter> = None;
+        let mut held = Vec::new();
         let end = loop {
             chunk.clear();
             match self.stream.read(&mut chunk) {
@@ -74,6 +78,23 @@ impl Relay<'_> {
                     None => continue,
                 }
             }
+            if ended.is_none() && self.ledger.first_event.is_none() {
+                // Until an event means something, the call can still be answered otherwise.
+                held.extend_from_slice(whole);
+                if held.len() > HELD_BYTES_MAX {
+                    break End::Failed(self.stream.malformed("64 KiB of pings and no event"));
+                }
+                continue;
+            }
+            let joined: Vec<u8>;
+            let whole = match held.is_empty() {
+                true => whole,
+                false => {
+                    held.extend_from_slice(whole);
+                    joined = std::mem::take(&mut held);
+                    &joined
+                }
+            };
             if writer.is_none() {
                 writer = responder.take().map(|responder| self.begin(responder));
             }
@@ -131,6 +152,7 @@ impl Relay<'_> {
 
     fn mark_first(&mut self) {
         if self.ledger.first_event.is_none() {
+            self.stream.has_begun();
             self.ledger.first_event = Some(self.ledger.elapsed());
         }
     }

@@ -68,18 +68,12 @@ pub fn of(
                  operator must check providers.{provider}.api_key"
             ),
         ),
-        (403, _) => {
-            let reason = provider_reason(body).unwrap_or_else(|| "it gave no reason".to_owned());
-            replace(
-                Kind::Permission,
-                "provider_refused",
-                outcome,
-                format!(
-                    "provider '{provider}' refused the call (403): {reason}; what the key of \
-                     providers.{provider}.api_key may do is the operator's to change"
-                ),
-            )
-        }
+        (403, _) => replace(
+            Kind::Permission,
+            "provider_refused",
+            outcome,
+            forbidden(provider, body),
+        ),
         (_, Some(usage)) => Verdict::Pass {
             usage,
             outcome,
@@ -97,6 +91,14 @@ pub fn of(
             }
         }
     }
+}
+
+fn forbidden(provider: &str, body: &[u8]) -> String {
+    let reason = provider_reason(body).unwrap_or_else(|| "it gave no reason".to_owned());
+    format!(
+        "provider '{provider}' refused the call (403): {reason}; what the key of \
+         providers.{provider}.api_key may do is the operator's to change"
+    )
 }
 
 /// What a provider's status says about the provider.

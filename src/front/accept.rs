@@ -14,7 +14,7 @@ use super::{Handler, Limits};
 use crate::thread::{self, State};
 
 /// How long to wait for room after the system refused another connection.
-const RETRY_AFTER: Duration = Duration::from_millis(20);
+const RETRY_AFTER: Duration = Duration::from_millis(5);
 /// One line about refused connections in this time, however many there are.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 

@@ -5,6 +5,7 @@ use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
 use super::Limits;
+use super::budget::Charge;
 use super::chunked::{ChunkError, Chunked};
 use super::outbox::Wire;
 use super::parse::{Framing, Parsed, Refusal, blank_lead, head_end, parse_head};
@@ -19,6 +20,11 @@ const LINGER_BYTES_MAX: usize = 1 << 20;
 const TOO_LARGE: Refusal = Refusal {
     status: 413,
     message: "the request body is larger than server.max_body_mb allows; send less",
+};
+
+const TOO_MANY: Refusal = Refusal {
+    status: 503,
+    message: "too many large request bodies are on their way; send this one again in a moment",
 };
 
 /// Where a connection stands.
@@ -44,6 +50,7 @@ pub(super) struct Body {
     coding: Coding,
     bytes: Vec<u8>,
     marked: usize,
+    charge: Charge,
 }
 
 enum Coding {
@@ -54,6 +61,15 @@ enum Coding {
 impl Body {
     /// Takes what belongs to the body.
     pub fn take(&mut self, data: &[u8], bytes_max: usize) -> Result<usize, Refusal> {
+        let taken = self.decode(data, bytes_max)?;
+        if self.charge.grow_to(self.bytes.capacity()) {
+            Ok(taken)
+        } else {
+            Err(TOO_MANY)
+        }
+    }
+
+    fn decode(&mut self, data: &[u8], bytes_max: usize) -> Result<usize, Refusal> {
         match &mut self.coding {
             Coding::Length(length) => {
                 let take = data.len().min(*length - self.bytes.len());
@@ -97,10 +113,11 @@ impl Body {
     }
 
     /// Gives the head and the whole body away.
-    pub fn finish(&mut self) -> (Parsed, Vec<u8>) {
+    pub fn finish(&mut self) -> (Parsed, Vec<u8>, Charge) {
         (
             std::mem::take(&mut self.parsed),
             std::mem::take(&mut self.bytes),
+            std::mem::take(&mut self.charge),
         )
     }
 }
@@ -114,6 +131,8 @@ pub(super) struct Conn {
     pub input: Vec<u8>,
     /// Whether `input` may hold a whole request, so that it is worth another look.
     pub retry_input: bool,
+    /// Whether it has had its turn and others come before more of `input` is handled.
+    pub yields: bool,
     /// How much of `input` was searched for the end of a head.
     scanned: usize,
     /// Whether the socket may have more to read.
@@ -133,6 +152,7 @@ impl Conn {
             phase: Phase::Idle,
             input: Vec::new(),
             retry_input: false,
+            yields: false,
             scanned: 0,
             read_ready: false,
             blocked: false,
@@ -161,7 +181,9 @@ impl Conn {
             Some(end) if end > limits.head_bytes_max => Err(TOO_LONG),
             None if data.len() > limits.head_bytes_max => Err(TOO_LONG),
             None => {
-                self.scanned = data.len();
+                // Half an empty line may turn out to be one that is skipped.
+                let is_lead = data.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
+                self.scanned = if is_lead { 0 } else { data.len() };
                 Ok((lead, None))
             }
             Some(end) => {
@@ -198,6 +220,7 @@ impl Conn {
             coding,
             bytes,
             marked: 0,
+            charge: Charge::default(),
         }));
         Ok(wants_continue)
     }

@@ -13,6 +13,7 @@ use super::exchange::{Responder, Terms};
 use super::input::path_of;
 use super::outbox::Answer;
 use super::parse::Refusal;
+use super::response::Response;
 use super::timers::Kind;
 use crate::cancel::Reason;
 
@@ -59,7 +60,13 @@ impl EventLoop {
             }
             _ => {
                 conn.phase = Phase::Idle;
-                self.timers.set(index, Kind::Idle, self.now);
+                // What the client has not taken yet keeps the connection from being idle.
+                let kind = if conn.blocked {
+                    Kind::Write
+                } else {
+                    Kind::Idle
+                };
+                self.timers.set(index, kind, self.now);
                 if self.stop_at.is_some() {
                     self.close(index);
                 }
@@ -71,8 +78,12 @@ impl EventLoop {
     pub(super) fn refuse(&mut self, index: usize, path: Option<String>, refusal: Refusal) {
         let response = self
             .handler
-            .refuse(path.as_deref(), refusal.status, refusal.message)
-            .close();
+            .refuse(path.as_deref(), refusal.status, refusal.message);
+        self.answer_last(index, response);
+    }
+
+    /// Answers on the front's own behalf, and closes.
+    pub(super) fn answer_last(&mut self, index: usize, response: Response) {
         let wire = Arc::clone(&self.slab[index].wire);
         wire.cork();
         let terms = Terms {
@@ -80,7 +91,7 @@ impl EventLoop {
             keep_alive: false,
             is_head: false,
         };
-        Responder::new(Arc::clone(&wire), terms).respond(response);
+        Responder::new(Arc::clone(&wire), terms).respond(response.close());
         wire.uncork();
         self.slab[index].phase = Phase::Closing;
         self.drain(index);
@@ -108,11 +119,15 @@ impl EventLoop {
             Err(_) => self.remove(index),
             Ok((false, taken)) => {
                 // Only what the client takes renews the deadline, not what it sends.
-                if !conn.blocked || taken > conn.taken {
-                    self.timers.set(index, Kind::Write, self.now);
-                }
+                let renewed = !conn.blocked || taken > conn.taken;
                 conn.blocked = true;
                 conn.taken = taken;
+                // A call whose answer has not begun keeps its own deadline, which ends in an answer.
+                let is_call =
+                    matches!(conn.phase, Phase::Busy) && conn.wire.out.lock().deadline.is_some();
+                if !is_call && (renewed || self.timers.kind(index) != Some(Kind::Write)) {
+                    self.timers.set(index, Kind::Write, self.now);
+                }
             }
             Ok((true, _)) => {
                 let was_blocked = std::mem::take(&mut conn.blocked);
@@ -123,17 +138,28 @@ impl EventLoop {
                     self.timers.set(index, Kind::Linger, self.now);
                     self.again.push(index);
                 } else if was_blocked {
-                    match conn.phase {
-                        Phase::Busy => self.timers.clear(index),
-                        Phase::Idle => {
-                            self.timers.set(index, Kind::Idle, self.now);
-                            self.again.push(index);
-                        }
-                        _ => {}
-                    }
+                    self.on_unblocked(index);
                 }
             }
         }
+    }
+
+    /// The client has taken everything: from here on the deadline of the phase holds again.
+    fn on_unblocked(&mut self, index: usize) {
+        let kind = match self.slab[index].phase {
+            Phase::Idle => Kind::Idle,
+            Phase::Head => Kind::Head,
+            Phase::Body(_) => Kind::Body,
+            Phase::Busy => {
+                if self.timers.kind(index) == Some(Kind::Write) {
+                    self.timers.clear(index);
+                }
+                return;
+            }
+            Phase::Closing | Phase::Linger { .. } => return,
+        };
+        self.timers.set(index, kind, self.now);
+        self.again.push(index);
     }
 
     pub(super) fn expire(&mut self) {
@@ -179,6 +205,13 @@ impl EventLoop {
             if self.slab.holds(index) {
                 self.advance(index);
             }
+        }
+        // A stream that has begun lives by what its client takes.
+        let is_stream = self.slab.holds(index)
+            && matches!(self.slab[index].phase, Phase::Busy)
+            && self.timers.kind(index).is_none();
+        if is_stream && self.slab[index].blocked {
+            self.timers.set(index, Kind::Write, self.now);
         }
     }
 

@@ -18,6 +18,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use super::conn::{Conn, Phase, Slab};
 use super::mailbox::{Mailbox, Message};
 use super::outbox::Wire;
+use super::parse::Refusal;
 use super::stats::Stats;
 use super::timers::{Kind, Timers};
 use super::{Handler, Limits};
@@ -32,6 +33,12 @@ const SWEEP: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_secs(1);
 /// A half-sent head is given up for a new connection only after this long.
 const HEAD_EVICTABLE_AFTER: Duration = Duration::from_secs(1);
+/// A half-sent body is given up for a new connection only after this long without progress.
+const BODY_EVICTABLE_AFTER: Duration = Duration::from_secs(5);
+const STOPPING: Refusal = Refusal {
+    status: 503,
+    message: "this gateway is being stopped; send the request again in a moment",
+};
 const WAKE: Token = Token(usize::MAX);
 
 /// A front thread's state.
@@ -147,10 +154,15 @@ impl EventLoop {
     }
 
     fn evictable(&self) -> Option<(usize, Instant)> {
-        self.timers.oldest(Kind::Idle).or_else(|| {
+        let half_sent = self.timers.oldest(Kind::Idle).or_else(|| {
             self.timers
                 .oldest(Kind::Head)
                 .filter(|(_, since)| *since + HEAD_EVICTABLE_AFTER <= self.now)
+        });
+        half_sent.or_else(|| {
+            self.timers
+                .oldest(Kind::Body)
+                .filter(|(_, since)| *since + BODY_EVICTABLE_AFTER <= self.now)
         })
     }
 
@@ -187,6 +199,10 @@ impl EventLoop {
                                 phase: Phase::Idle | Phase::Head,
                                 ..
                             } => self.close(index),
+                            Conn {
+                                phase: Phase::Body(_),
+                                ..
+                            } => self.refuse(index, None, STOPPING),
                             // Its worker ends the answer; the connection closes behind it.
                             Conn {
                                 cancel: Some(cancel),

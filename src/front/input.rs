@@ -4,16 +4,21 @@ use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use super::budget::Charge;
 use super::conn::Phase;
 use super::event::EventLoop;
 use super::exchange::{Responder, Terms};
 use super::outbox::Answer;
-use super::parse::Parsed;
-use super::request::Request;
+use super::parse::{Framing, Parsed};
+use super::request::{Head, Request};
 use super::timers::Kind;
 
 /// One connection is read at most so often before the others get their turn.
 const READS_IN_A_ROW: usize = 16;
+/// One connection has at most so many requests handled before the others get their turn.
+const REQUESTS_IN_A_ROW: usize = 16;
+/// With more answers than this waiting to be sent, they are sent before the next request.
+const UNSENT_BYTES_MAX: usize = 64 << 10;
 
 impl EventLoop {
     /// Reads and handles what the connection has, as far as it goes without waiting.
@@ -29,13 +34,17 @@ impl EventLoop {
                 }
                 continue;
             }
+            if std::mem::take(&mut self.slab[index].yields) {
+                break;
+            }
+            // While its client does not take what it asked for, nothing more is handled.
+            if matches!(self.slab[index].phase, Phase::Closing) || !self.flushed(index) {
+                return;
+            }
             if !self.slab[index].input.is_empty() && self.slab[index].retry_input {
                 let input = std::mem::take(&mut self.slab[index].input);
                 self.take_input(index, &input);
                 continue;
-            }
-            if matches!(self.slab[index].phase, Phase::Closing) || !self.flushed(index) {
-                return;
             }
             if !self.slab[index].read_ready {
                 return;
@@ -89,7 +98,7 @@ impl EventLoop {
         if self.slab.holds(index) {
             let busy = matches!(self.slab[index].phase, Phase::Busy);
             let conn = &mut self.slab[index];
-            conn.retry_input = busy;
+            conn.retry_input = busy || conn.yields;
             if taken < data.len() {
                 conn.input.extend_from_slice(&data[taken..]);
             }
@@ -101,9 +110,17 @@ impl EventLoop {
 
     /// Handles requests in `data` until one is out or more must be read. Returns what was taken.
     pub(super) fn feed(&mut self, index: usize, data: &[u8]) -> usize {
-        let mut at = 0;
+        let (mut at, mut handled) = (0, 0);
         loop {
             let conn = &mut self.slab[index];
+            let between = matches!(conn.phase, Phase::Idle) && at < data.len();
+            if between && handled > 0 {
+                let unsent = conn.wire.out.lock().pending();
+                if handled >= REQUESTS_IN_A_ROW || unsent > UNSENT_BYTES_MAX {
+                    conn.yields = true;
+                    return at;
+                }
+            }
             match &mut conn.phase {
                 Phase::Idle | Phase::Head => match conn.take_head(&data[at..], &self.limits) {
                     Ok((taken, None)) => {
@@ -124,24 +141,14 @@ impl EventLoop {
                         self.refuse(index, path, refusal);
                     }
                 },
-                Phase::Body(body) => match body.take(&data[at..], self.limits.body_bytes_max) {
-                    Ok(taken) => {
-                        at += taken;
-                        if body.is_done() {
-                            let (parsed, bytes) = body.finish();
-                            self.dispatch(index, parsed, bytes);
-                        } else {
-                            if body.made_progress() {
-                                self.timers.set(index, Kind::Body, self.now);
-                            }
-                            return at;
-                        }
+                Phase::Body(_) => {
+                    let (taken, whole) = self.feed_body(index, &data[at..]);
+                    at += taken;
+                    if !whole {
+                        return at;
                     }
-                    Err(refusal) => {
-                        let path = body.parsed.path().map(str::to_owned);
-                        self.refuse(index, path, refusal);
-                    }
-                },
+                    handled += 1;
+                }
                 Phase::Busy => return at,
                 Phase::Linger { left } => {
                     *left = left.saturating_sub(data.len());
@@ -158,8 +165,43 @@ impl EventLoop {
         }
     }
 
-    /// A head has come: refuses a body that is too large unread, or begins to read it.
-    fn begin_body(&mut self, index: usize, parsed: Parsed, body_begun: bool) {
+    /// Takes what belongs to a body, and handles its request if that was all of it. Returns what
+    /// was taken and whether the body has ended, one way or the other.
+    fn feed_body(&mut self, index: usize, data: &[u8]) -> (usize, bool) {
+        let Phase::Body(body) = &mut self.slab[index].phase else {
+            return (0, true);
+        };
+        match body.take(data, self.limits.body_bytes_max) {
+            Ok(taken) if body.is_done() => {
+                let (parsed, bytes, charge) = body.finish();
+                self.dispatch(index, parsed, bytes, charge);
+                (taken, true)
+            }
+            Ok(taken) => {
+                if body.made_progress() {
+                    self.timers.set(index, Kind::Body, self.now);
+                }
+                (taken, false)
+            }
+            Err(refusal) => {
+                let path = body.parsed.path().map(str::to_owned);
+                self.refuse(index, path, refusal);
+                (0, true)
+            }
+        }
+    }
+
+    /// A head has come: refuses a body that is too large or whose sender may not send it, unread,
+    /// or begins to read it.
+    fn begin_body(&mut self, index: usize, mut parsed: Parsed, body_begun: bool) {
+        if parsed.framing != Framing::Length(0) {
+            let mut request = self.request(index, std::mem::take(&mut parsed.head));
+            if let Err(response) = self.handler.admit(&request) {
+                self.answer_last(index, response);
+                return;
+            }
+            parsed.head = std::mem::take(&mut request.head);
+        }
         match self.slab[index].begin_body(parsed, &self.limits) {
             Ok(wants_continue) => {
                 self.timers.set(index, Kind::Body, self.now);
@@ -173,20 +215,30 @@ impl EventLoop {
         }
     }
 
+    /// A request of this connection without its body.
+    fn request(&self, index: usize, head: Head) -> Request {
+        Request {
+            head,
+            body: Vec::new(),
+            received: self.now,
+            peer: self.slab[index].peer,
+            _charge: Charge::default(),
+        }
+    }
+
     /// Hands a whole request to the handler.
-    pub(super) fn dispatch(&mut self, index: usize, parsed: Parsed, body: Vec<u8>) {
-        let conn = &mut self.slab[index];
+    pub(super) fn dispatch(&mut self, index: usize, parsed: Parsed, body: Vec<u8>, charge: Charge) {
         let terms = Terms {
             http10: parsed.http10,
             keep_alive: parsed.keep_alive,
             is_head: parsed.is_head,
         };
         let request = Request {
-            head: parsed.head,
             body,
-            received: self.now,
-            peer: conn.peer,
+            _charge: charge,
+            ..self.request(index, parsed.head)
         };
+        let conn = &mut self.slab[index];
         let wire = Arc::clone(&conn.wire);
         let responder = Responder::new(Arc::clone(&wire), terms);
         conn.cancel = Some(Arc::clone(responder.cancel()));

@@ -9,6 +9,7 @@
 //! the way out; `parse.rs`, `chunked.rs` and `timers.rs` are the pure parts.
 
 mod accept;
+mod budget;
 mod chunked;
 mod conn;
 mod encode;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+pub use budget::{BODIES_TOTAL_BYTES_MAX, body_bytes};
 pub use exchange::{Responder, StreamWriter};
 pub use outbox::{Gone, OUTBOX_BYTES_MAX, OUTBOX_TOTAL_BYTES_MAX, outbox_bytes};
 pub use request::Request;
@@ -84,6 +86,16 @@ pub trait Handler: Send + Sync + 'static {
     /// Takes a whole request. Called on a front thread: it must neither block nor work long, but
     /// hand the responder on if the answer takes time.
     fn handle(&self, request: Request, responder: Responder);
+
+    /// Asked once the head of a request with a body has come: whether the body is worth reading.
+    /// `request` has no body yet. Called on a front thread, as [`Handler::handle`].
+    ///
+    /// # Errors
+    /// The answer in its place; the connection ends with it.
+    fn admit(&self, request: &Request) -> Result<(), Response> {
+        let _ = request;
+        Ok(())
+    }
 
     /// The answer to a request that the front refuses itself; `path` is `None` if no request
     /// line could be read. The front adds `connection: close`.

@@ -192,8 +192,11 @@ impl Wire {
         cancel: &Cancel,
     ) -> Result<(), Gone> {
         self.send(out, parts)?;
+        // What is corked has not been offered to the client yet.
         let too_much = out.bytes > bytes_max
-            || (out.bytes > 0 && OUTBOX_TOTAL.load(Ordering::Relaxed) > OUTBOX_TOTAL_BYTES_MAX);
+            || (out.bytes > 0
+                && !out.corked
+                && OUTBOX_TOTAL.load(Ordering::Relaxed) > OUTBOX_TOTAL_BYTES_MAX);
         if too_much {
             out.close();
             cancel.cancel(Reason::SlowClient);

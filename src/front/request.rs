@@ -6,6 +6,8 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::budget::Charge;
+
 /// Places in the head; heads are at most 32 KiB, so 16 bits do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Span {
@@ -52,6 +54,8 @@ pub struct Request {
     pub received: Instant,
     /// The other end of the connection.
     pub peer: SocketAddr,
+    /// The body's share of what all bodies may hold.
+    pub(super) _charge: Charge,
 }
 
 impl Request {

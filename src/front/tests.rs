@@ -325,3 +325,106 @@ fn a_client_that_does_not_read_blocks_nobody_and_loses_nothing_that_fits() {
     assert!(got.ends_with(&body));
     fixture.front.stop(Duration::ZERO);
 }
+
+/// Answers everything with 256 KiB, so that a client that does not read is soon behind.
+struct Large;
+
+impl Handler for Large {
+    fn handle(&self, _: Request, responder: Responder) {
+        responder.respond(Response::new(200).body(vec![b'x'; 256 << 10]));
+    }
+
+    fn admit(&self, request: &Request) -> Result<(), Response> {
+        match request.path() {
+            "/unwanted" => Err(Response::text(401, "no")),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn large(limits: Limits) -> Front {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    Front::start("large", listener, 1, limits, Arc::new(Large)).expect("starts")
+}
+
+fn wait_for_connections(front: &Front, wanted: usize) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let open = || {
+        front
+            .stats()
+            .connections
+            .load(std::sync::atomic::Ordering::Relaxed)
+    };
+    while open() != wanted {
+        assert!(Instant::now() < deadline, "{} connections are open", open());
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn whatever_follows_what_a_client_does_not_read_its_write_deadline_holds() {
+    let limits = Limits {
+        write_timeout: Duration::from_millis(300),
+        header_timeout: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    for last in [
+        "GET /half",
+        LAST,
+        "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 9\r\n\r\n",
+        "",
+    ] {
+        let front = large(limits);
+        let mut stream = TcpStream::connect(front.local_addr()).expect("accepts");
+        let many = GET.repeat(100);
+        stream
+            .write_all([many.as_str(), last].concat().as_bytes())
+            .expect("sent");
+        wait_for_connections(&front, 1);
+        wait_for_connections(&front, 0);
+        front.stop(Duration::ZERO);
+    }
+}
+
+#[test]
+fn pipelined_requests_wait_for_their_answers_to_be_read() {
+    let front = large(Limits::default());
+    let mut stream = TcpStream::connect(front.local_addr()).expect("accepts");
+    stream
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .expect("valid");
+    let requests = [GET.repeat(99).as_str(), LAST].concat();
+    stream.write_all(requests.as_bytes()).expect("sent");
+    let mut got = Vec::new();
+    stream.read_to_end(&mut got).expect("all of it");
+    let answers = memchr::memmem::find_iter(&got, b"HTTP/1.1 200 OK").count();
+    assert_eq!(answers, 100);
+    front.stop(Duration::ZERO);
+}
+
+#[test]
+fn a_body_that_is_not_wanted_is_not_read() {
+    let front = large(Limits::default());
+    let mut stream = TcpStream::connect(front.local_addr()).expect("accepts");
+    stream
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .expect("valid");
+    let head = "POST /unwanted HTTP/1.1\r\nhost: h\r\ncontent-length: 30000000\r\n\r\n";
+    stream.write_all(head.as_bytes()).expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("closed");
+    assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("connection: close"));
+    front.stop(Duration::ZERO);
+}
+
+#[test]
+fn empty_lines_before_a_request_are_skipped_however_they_arrive() {
+    let fixture = start(Limits::default());
+    let mut stream = fixture.connect();
+    stream.set_nodelay(true).expect("valid");
+    for byte in ["\r\n\r\n", GET].concat().as_bytes() {
+        stream.write_all(&[*byte]).expect("sent");
+    }
+    read_until(&mut stream, "GET /a ");
+    fixture.front.stop(Duration::ZERO);
+}

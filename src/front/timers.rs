@@ -129,6 +129,12 @@ impl Timers {
         self.links.get_mut(index as usize)?.as_mut()
     }
 
+    /// The deadline that connection `index` is under.
+    pub fn kind(&self, index: usize) -> Option<Kind> {
+        let link = self.links.get(index)?.as_ref()?;
+        Some(kind_of(usize::from(link.list)))
+    }
+
     /// The earliest deadline.
     pub fn next_due(&self) -> Option<Instant> {
         self.lists
@@ -149,14 +155,7 @@ impl Timers {
         })?;
         let index = self.lists[list].head as usize;
         self.clear(index);
-        let kinds = [
-            Kind::Idle,
-            Kind::Head,
-            Kind::Body,
-            Kind::Write,
-            Kind::Linger,
-        ];
-        Some((index, kinds.get(list).copied().unwrap_or(Kind::Call)))
+        Some((index, kind_of(list)))
     }
 
     /// The connection that has been under `kind` for longest, and since when.
@@ -165,6 +164,18 @@ impl Timers {
         self.due_of(list.head)
             .map(|due| (list.head as usize, due - list.after))
     }
+}
+
+/// Which deadline a list holds.
+fn kind_of(list: usize) -> Kind {
+    let kinds = [
+        Kind::Idle,
+        Kind::Head,
+        Kind::Body,
+        Kind::Write,
+        Kind::Linger,
+    ];
+    kinds.get(list).copied().unwrap_or(Kind::Call)
 }
 
 #[cfg(test)]

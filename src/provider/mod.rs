@@ -57,8 +57,9 @@ use upstream::{Client, Upstream};
 pub const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// A shorter key is no secret, and masking it would mangle answers.
 const KEY_BYTES_MIN: usize = 8;
-/// Bytes read at a time of an answer whose length is not known.
+/// Bytes read at first, and at most, at a time of an answer that is read whole.
 const PLAIN_READ_BYTES: usize = 8 << 10;
+const PLAIN_READ_BYTES_MAX: usize = 256 << 10;
 
 /// One attempt.
 #[derive(Clone, Copy)]
@@ -306,16 +307,15 @@ impl Provider {
         let mut reader = response.into_body().into_reader();
         let mut body = Vec::new();
         // The last read, which finds nothing, is what returns the connection to its pool.
-        let mut most = length.map_or(PLAIN_READ_BYTES, |length| (length as usize).max(1));
+        let mut most = PLAIN_READ_BYTES;
         loop {
             match stream::read_some(&mut reader, &mut body, most) {
                 Ok(0) => break,
                 Ok(_) if body.len() > ANSWER_BYTES_MAX => return Err(Cause::TooLarge),
                 Ok(amount) => {
-                    most = match length {
-                        Some(length) => (length as usize - body.len()).max(1),
-                        None if amount == most => (most * 2).min(1 << 20),
-                        None => most,
+                    // Room is cleared before it is read into, so it follows what comes.
+                    if amount == most {
+                        most = (most * 2).min(PLAIN_READ_BYTES_MAX);
                     }
                 }
                 Err(error) => return Err(self.cause(lease.line(), error.into(), streamed, false)),
@@ -381,7 +381,15 @@ fn check_head(response: &Response<ureq::Body>) -> Result<(), Cause> {
     if !(200..600).contains(&status) {
         return Err(Cause::Malformed(format!("status {status}")));
     }
-    let encoding = response.headers().get(header::CONTENT_ENCODING);
+    let headers = response.headers();
+    if headers.contains_key(header::CONTENT_LENGTH)
+        && headers.contains_key(header::TRANSFER_ENCODING)
+    {
+        // Two readers that disagree about where it ends (RFC 9112, 6.3).
+        let why = "both content-length and transfer-encoding".to_owned();
+        return Err(Cause::Malformed(why));
+    }
+    let encoding = headers.get(header::CONTENT_ENCODING);
     let encoding = encoding.map_or("identity", |value| value.to_str().unwrap_or("unreadable"));
     if !encoding.eq_ignore_ascii_case("identity") {
         let why = format!("content-encoding {encoding}, though only identity was accepted");

@@ -143,8 +143,8 @@ impl Routes {
     }
 
     /// Every name with a route of its own, sorted: what `GET /v1/models` lists.
-    pub fn ids(&self) -> Vec<String> {
-        self.ids.clone()
+    pub fn ids(&self) -> &[String] {
+        &self.ids
     }
 }
 

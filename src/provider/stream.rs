@@ -32,7 +32,8 @@ pub struct Stream {
     provider: Arc<Provider>,
     source: Source,
     cancel: Arc<Cancel>,
-    first_event: FirstEvent,
+    /// Whether the first event that means something has come.
+    begun: bool,
     /// Until when the first event must come.
     time: Time,
     idle_timeout: Duration,
@@ -95,7 +96,7 @@ impl Stream {
             provider,
             source,
             cancel,
-            first_event: FirstEvent::default(),
+            begun: false,
             time,
             idle_timeout,
             read_bytes: READ_BYTES_MIN,
@@ -111,11 +112,10 @@ impl Stream {
     /// Cut, timeout, cancelled, malformed framing. Every later read says the same.
     pub fn read(&mut self, buf: &mut Vec<u8>) -> Result<usize, ProviderError> {
         thread::set_state(thread::State::Relaying);
-        let by = match self.first_event.seen() {
+        let by = match self.begun {
             true => Instant::now() + self.idle_timeout,
             false => self.time.by,
         };
-        let start = buf.len();
         let result = match &mut self.source {
             Source::Ended(None) => return Ok(0),
             Source::Ended(Some(cause)) => Err(cause.clone()),
@@ -123,13 +123,13 @@ impl Stream {
                 http.lease.line().extend(by);
                 let read = read_some(&mut http.reader, buf, self.read_bytes);
                 read.map_err(|error| {
-                    let begun = self.first_event.seen();
+                    let begun = self.begun;
                     self.provider
                         .cause(http.lease.line(), error.into(), true, begun)
                 })
             }
             Source::Simulator(running) => {
-                let begun = self.first_event.seen();
+                let begun = self.begun;
                 running
                     .read(buf, by)
                     .map_err(|error| simulator::body_cause(&error, true, begun))
@@ -144,11 +144,10 @@ impl Stream {
                 if amount == self.read_bytes {
                     self.read_bytes = (self.read_bytes * 2).min(READ_BYTES_MAX);
                 }
-                self.first_event.look(&buf[start..]);
                 Ok(amount)
             }
             Err(cause) => {
-                let cause = match self.first_event.seen() {
+                let cause = match self.begun {
                     true => cause,
                     false => self.time.judge(cause),
                 };
@@ -179,6 +178,12 @@ impl Stream {
         }
     }
 
+    /// The first event has come: from here on the stream lives by `idle_timeout`. For the caller
+    /// to say, who knows which events mean something: pings and comments do not.
+    pub const fn has_begun(&mut self) {
+        self.begun = true;
+    }
+
     /// The error of a stream that ended without its end marker.
     pub fn cut(&self) -> ProviderError {
         self.provider.error(Cause::Cut)
@@ -201,53 +206,4 @@ pub(super) fn read_some(
     let result = reader.read(&mut buf[start..]);
     buf.truncate(start + result.as_ref().map_or(0, |amount| *amount));
     result
-}
-
-/// Finds the first line of a stream that belongs to an event: one that is neither empty nor a
-/// comment. Gateways send comments to keep a connection alive while the model still thinks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum FirstEvent {
-    #[default]
-    LineStart,
-    Comment,
-    Seen,
-}
-
-impl FirstEvent {
-    fn seen(self) -> bool {
-        self == Self::Seen
-    }
-
-    fn look(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            *self = match (*self, byte) {
-                (Self::Seen, _) => return,
-                (_, b'\n' | b'\r') => Self::LineStart,
-                (Self::Comment, _) | (Self::LineStart, b':') => Self::Comment,
-                (Self::LineStart, _) => Self::Seen,
-            };
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn comments_are_no_event() {
-        let check = |reads: &[&str], expected| {
-            let mut first = FirstEvent::default();
-            for read in reads {
-                first.look(read.as_bytes());
-            }
-            assert_eq!(first.seen(), expected, "{reads:?}");
-        };
-        check(&["data: {}\n\n"], true);
-        check(&["event: message_start\n"], true);
-        check(&[": PROCESSING\n\n", ": data: x\r\n\r\n"], false);
-        check(&[": PROC", "data\n", "\n"], false);
-        check(&[": PROC", "ESSING\n\n", "d"], true);
-        check(&[], false);
-    }
 }

@@ -247,7 +247,7 @@ impl Tcp {
         Ok(())
     }
 
-    /// Sets SO_RCVTIMEO to `left`, unless what is set serves: a longer one by up to 2 % and
+    /// Sets SO_RCVTIMEO to `left`, unless what is set serves: a longer one by up to
     /// 50 ms, or any shorter one as long as it has not run out early.
     fn limit_read(&mut self, left: Duration, ran_out: bool) -> Result<(), Fault> {
         let enough = left + Duration::from_millis(50);

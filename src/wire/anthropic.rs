@@ -22,6 +22,7 @@ const fn error_type(kind: Kind) -> &'static str {
         Kind::Permission => "permission_error",
         Kind::NotFound => "not_found_error",
         Kind::TooLarge => "request_too_large",
+        Kind::RateLimit => "rate_limit_error",
         Kind::Timeout => "timeout_error",
         Kind::Overloaded => "overloaded_error",
         Kind::Internal | Kind::Upstream => "api_error",

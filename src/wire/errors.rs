@@ -28,6 +28,8 @@ pub enum Kind {
     NotFound,
     /// 413: the body is over the limit.
     TooLarge,
+    /// 429: too many calls.
+    RateLimit,
     /// 500: our own fault.
     Internal,
     /// 502: the provider failed.
@@ -47,6 +49,7 @@ impl Kind {
             Self::Permission => 403,
             Self::NotFound => 404,
             Self::TooLarge => 413,
+            Self::RateLimit => 429,
             Self::Internal => 500,
             Self::Upstream => 502,
             Self::Overloaded => 503,
@@ -62,6 +65,7 @@ impl Kind {
             Self::Permission => "permission",
             Self::NotFound => "not_found",
             Self::TooLarge => "too_large",
+            Self::RateLimit => "rate_limit",
             Self::Internal => "internal",
             Self::Upstream => "upstream",
             Self::Overloaded => "overloaded",

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 
 /// Suggestions in one error.
 pub const NEAR_MAX: usize = 5;
-/// Candidates that are looked at: the worst case is then a few milliseconds.
+/// Candidates that are looked at: the worst case is then about a millisecond.
 const CANDIDATES_MAX: usize = 500;
 /// Characters of a name that are compared.
 const COMPARED_CHARS_MAX: usize = 64;
@@ -38,9 +38,20 @@ fn comparable(name: &str) -> String {
         .collect()
 }
 
+/// The set of a name's characters, folded into 64 bits.
+fn letters(name: &str) -> u64 {
+    name.chars()
+        .fold(0, |set, letter| set | 1 << (u32::from(letter) % 64))
+}
+
 /// How like `candidate` is to `wanted`, in thousandths; `None` for unlike.
 fn likeness(wanted: &str, candidate: &str) -> Option<u32> {
     let whole = comparable(candidate);
+    // Names that have few characters in common are unlike, and that is quickly seen.
+    let (asked, known) = (letters(wanted), letters(&whole));
+    if (asked & known).count_ones() * 10 < asked.count_ones() * 6 {
+        return None;
+    }
     let own = whole.rsplit('/').next().unwrap_or(&whole);
     let typed = strsim::jaro_winkler(wanted, &whole).max(strsim::jaro_winkler(wanted, own));
     // A part of a name is a name begun, unless it is so short that everything contains it.

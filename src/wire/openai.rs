@@ -21,6 +21,7 @@ const fn error_type(kind: Kind) -> &'static str {
         Kind::InvalidRequest | Kind::NotFound | Kind::TooLarge => "invalid_request_error",
         Kind::Authentication => "authentication_error",
         Kind::Permission => "permission_error",
+        Kind::RateLimit => "rate_limit_error",
         Kind::Timeout => "timeout_error",
         Kind::Overloaded => "service_unavailable_error",
         Kind::Internal | Kind::Upstream => "server_error",

@@ -63,9 +63,13 @@ impl Usage {
 /// What `count_tokens` answers is a count but costs nothing, so it is no usage. `None` for a body
 /// that is not one JSON object: no endpoint answers with such a thing.
 pub fn of_answer(endpoint: Endpoint, body: &[u8]) -> Option<Usage> {
-    let Ok(answer) = serde_json::from_slice::<Answer>(body) else {
+    // serde reads a list into a struct as well.
+    let is_object = body.trim_ascii_start().first() == Some(&b'{');
+    let Some(answer) = serde_json::from_slice::<Answer>(body)
+        .ok()
+        .filter(|_| is_object)
+    else {
         // An answer with an odd usage is an answer all the same.
-        let is_object = body.trim_ascii_start().first() == Some(&b'{');
         let is_json = serde_json::from_slice::<IgnoredAny>(body).is_ok();
         return (is_object && is_json).then(Usage::default);
     };
