@@ -4,6 +4,7 @@
 //! of one leaves nothing half-said. A stream without its end marker is never shown as complete:
 //! it ends with an error event instead. The worker writes and never waits for the client.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use super::ledger::Ledger;
@@ -86,15 +87,7 @@ impl Relay<'_> {
                 }
                 continue;
             }
-            let joined: Vec<u8>;
-            let whole = match held.is_empty() {
-                true => whole,
-                false => {
-                    held.extend_from_slice(whole);
-                    joined = std::mem::take(&mut held);
-                    &joined
-                }
-            };
+            let whole = behind(&mut held, whole);
             if writer.is_none() {
                 writer = responder.take().map(|responder| self.begin(responder));
             }
@@ -104,24 +97,25 @@ impl Relay<'_> {
             if let Some(end) = &ended {
                 self.settle(&watch, end);
             }
-            if writer.write(whole).is_err() {
+            if writer.write(&whole).is_err() {
                 break End::ClientGone;
             }
             if let Some(end) = ended {
                 break end;
             }
         };
-        if let (Some(responder), End::Failed(_)) = (responder.take(), &end) {
-            let End::Failed(error) = end else {
-                return Ok(());
-            };
-            self.ledger
-                .attempt_ended(self.target, error.outcome(), self.started.elapsed());
-            return Err((responder, error));
+        match (responder, end) {
+            (Some(responder), End::Failed(error)) => {
+                self.ledger
+                    .attempt_ended(self.target, error.outcome(), self.started.elapsed());
+                Err((responder, error))
+            }
+            (_, end) => {
+                self.settle(&watch, &end);
+                self.finish(writer, end);
+                Ok(())
+            }
         }
-        self.settle(&watch, &end);
-        self.finish(writer, end);
-        Ok(())
     }
 
     /// Looks at whole events; returns those to relay, and what ended the stream with them.
@@ -206,4 +200,13 @@ impl Relay<'_> {
             }
         }
     }
+}
+
+/// `whole` behind what was held back, which is empty from then on.
+fn behind<'w>(held: &mut Vec<u8>, whole: &'w [u8]) -> Cow<'w, [u8]> {
+    if held.is_empty() {
+        return Cow::Borrowed(whole);
+    }
+    held.extend_from_slice(whole);
+    Cow::Owned(std::mem::take(held))
 }

@@ -94,6 +94,7 @@ fn read_all(stream: &mut Stream) -> (String, Option<Cause>) {
     loop {
         match stream.read(&mut read) {
             Ok(0) => return (String::from_utf8(read).unwrap(), None),
+            Ok(_) if memchr::memmem::find(&read, b"data:").is_some() => stream.has_begun(),
             Ok(_) => {}
             Err(error) => return (String::from_utf8(read).unwrap(), Some(error.cause)),
         }
