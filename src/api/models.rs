@@ -4,7 +4,6 @@
 use crate::front::Response;
 use crate::provider::route::Routes;
 use crate::wire::errors::ApiError;
-use crate::wire::near::near_matches;
 use crate::wire::{Dialect, anthropic, openai};
 
 /// Who owns a model here, in the shape that has a place for it.
@@ -24,8 +23,7 @@ pub fn answer(rest: &str, dialect: Dialect, routes: &Routes) -> Result<Response,
         id => {
             let id = percent_decode(id.unwrap_or(rest));
             if routes.resolve(&id).is_none() {
-                let near = near_matches(&id, ids.iter().map(String::as_str));
-                return Err(ApiError::model_not_found(&id, &near));
+                return Err(ApiError::model_not_found(&id, &routes.near(&id)));
             }
             match dialect {
                 Dialect::Openai => openai::model(&id, OWNER),

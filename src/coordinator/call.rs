@@ -48,9 +48,7 @@ impl Decoded {
         match routes.resolve(&scanned.model) {
             Some(route) => Ok(Self { scanned, route }),
             None => {
-                let ids = routes.ids();
-                let near =
-                    crate::wire::near::near_matches(&scanned.model, ids.iter().map(String::as_str));
+                let near = routes.near(&scanned.model);
                 Err(ApiError::model_not_found(&scanned.model, &near))
             }
         }

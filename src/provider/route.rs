@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::Provider;
 use crate::config::checked::{CheckedConfig, Kind};
+use crate::wire::near::near_matches;
 use crate::wire::request::json_string;
 
 /// The simulator's plain behaviour; others are `sim+…`.
@@ -140,6 +141,20 @@ impl Routes {
         let simulator = self.simulator.as_ref()?;
         let behaviours = name.strip_prefix(SIM)?.strip_prefix('+')?;
         (!behaviours.is_empty()).then(|| Target::new(simulator, name))
+    }
+
+    /// Names that a mistyped one may have meant; see [`near_matches`].
+    pub fn near(&self, name: &str) -> Vec<String> {
+        let near = near_matches(name, self.ids.iter().map(String::as_str));
+        match name.split_once('/') {
+            Some((provider, model)) if near.is_empty() => {
+                near_matches(provider, self.providers.keys().map(String::as_str))
+                    .into_iter()
+                    .map(|provider| format!("{provider}/{model}"))
+                    .collect()
+            }
+            _ => near,
+        }
     }
 
     /// Every name with a route of its own, sorted: what `GET /v1/models` lists.
