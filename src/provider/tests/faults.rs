@@ -425,3 +425,55 @@ fn what_the_operator_wrote_is_checked_without_showing_it() {
         "base_url",
     );
 }
+
+#[test]
+fn a_quoted_key_is_masked_whatever_quotes_it() {
+    let server = Server::start(|_, mut peer| {
+        while peer.request().is_some() {
+            peer.answer(r#"{"said":"Bearer sk-hidden, sk-hidden"}"#);
+        }
+    });
+    let provider = provider(&server);
+    let said = text(plain(&provider));
+    assert_eq!(said, r#"{"said":"Bearer ***, ***"}"#);
+    assert_eq!(provider.mask_key(b"data: {}"), None);
+    let event = provider.mask_key(b"data: sk-hidden");
+    assert_eq!(event.as_deref(), Some(&b"data: ***"[..]));
+}
+
+#[test]
+fn silence_is_the_providers_only_where_it_was_given_time() {
+    let server = Server::start(|_, mut peer| {
+        peer.request();
+        peer.wait_closed();
+    });
+    let cancel = Arc::new(Cancel::new());
+    let mut config = config(server.address);
+    let mut check = |timeout: Duration, left: Duration, expected: &dyn Fn(&Cause) -> bool| {
+        config.timeout = timeout;
+        let provider = Provider::new(&config).unwrap();
+        let call = Outbound {
+            deadline: Instant::now() + left,
+            ..outbound(&cancel, false)
+        };
+        let found = cause(provider.call(&call));
+        assert!(expected(&found), "{found:?}");
+    };
+    let timed_out = |cause: &Cause| *cause == Cause::Timeout(Phase::FirstByte);
+    let scant = |cause: &Cause| matches!(cause, Cause::Deadline(_));
+    let short = Duration::from_millis(300);
+    check(short, 20 * SECOND, &timed_out);
+    check(short + short / 2, short, &timed_out);
+    check(20 * SECOND, short, &scant);
+}
+
+#[test]
+fn an_event_stream_that_is_none_is_malformed() {
+    let server = Server::start(|_, mut peer| {
+        peer.request();
+        peer.answer("{}");
+    });
+    let provider = provider(&server);
+    let asked = provider.call(&outbound(&Arc::new(Cancel::new()), true));
+    assert!(matches!(cause(asked), Cause::Malformed(_)));
+}
