@@ -15,11 +15,11 @@ use std::sync::OnceLock;
 use std::time::Instant;
 
 pub use names::{Name, intern};
+use registry::Reserved;
 pub use registry::{
     LockWait, NAME_BYTES_MAX, REQUEST_ID_BYTES_MAX, Row, adopt, clear_call, current_slot, set_call,
     set_provider, set_state, snapshot, waiting_for_lock,
 };
-use registry::{Registered, register};
 
 /// What a thread is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,13 +162,16 @@ impl Builder {
     where
         F: FnOnce() -> Result<(), Box<dyn Error + Send + Sync>> + Send + 'static,
     {
-        let (name, role, group) = (self.name.clone(), self.role, self.group);
+        let name = self.name.clone();
+        let reserved = Reserved::new(&name, self.group, self.role);
         let join = std::thread::Builder::new()
             .name(self.name.clone())
             .stack_size(self.stack_bytes)
             .spawn(move || {
-                register(&name, group, role);
-                let _registered = Registered;
+                let slot = reserved;
+                if let Some(slot) = &slot {
+                    slot.occupy();
+                }
                 match catch_unwind(AssertUnwindSafe(body)) {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => log::error!("thread {name} failed: {error}"),

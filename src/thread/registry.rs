@@ -129,54 +129,69 @@ fn own_slot() -> Option<&'static Slot> {
     slot(current_slot())
 }
 
-/// Takes a slot for the calling thread. Threads beyond the registry's size run unseen.
-pub(super) fn register(name: &str, group: &'static str, role: Role) {
-    let number = {
-        let mut free = FREE.lock();
-        match free.free.pop() {
-            Some(number) => number,
-            None if (free.next as usize) < CHUNK_SLOTS * CHUNKS_MAX => {
-                free.next += 1;
-                free.next
+/// A slot for a thread that is about to start: it is seen from now on, scheduled or not. Given
+/// back when dropped, and so when the thread ends, however it ends.
+pub(super) struct Reserved(u32);
+
+impl Reserved {
+    /// Takes a slot. Threads beyond the registry's size run unseen.
+    pub fn new(name: &str, group: &'static str, role: Role) -> Option<Self> {
+        let number = {
+            let mut free = FREE.lock();
+            match free.free.pop() {
+                Some(number) => number,
+                None if (free.next as usize) < CHUNK_SLOTS * CHUNKS_MAX => {
+                    free.next += 1;
+                    free.next
+                }
+                None => return None,
             }
-            None => return,
+        };
+        let chunk = (number as usize - 1) / CHUNK_SLOTS;
+        CHUNKS[chunk].get_or_init(|| (0..CHUNK_SLOTS).map(|_| Slot::free()).collect());
+        if let Some(slot) = slot(number) {
+            store_text(&slot.name, &[0; 16]);
+            store_text(&slot.name, name.as_bytes());
+            slot.group.store(name_number(group), Ordering::Relaxed);
+            slot.role.store(role as u8, Ordering::Relaxed);
+            slot.tid.store(0, Ordering::Relaxed);
+            slot.since_ms.store(uptime_ms(), Ordering::Relaxed);
+            slot.state.store(State::Idle as u8, Ordering::Release);
         }
-    };
-    let chunk = (number as usize - 1) / CHUNK_SLOTS;
-    CHUNKS[chunk].get_or_init(|| (0..CHUNK_SLOTS).map(|_| Slot::free()).collect());
-    CURRENT.with(|current| current.set(number));
-    if let Some(slot) = slot(number) {
-        store_text(&slot.name, &[0; 16]);
-        store_text(&slot.name, name.as_bytes());
-        slot.group.store(name_number(group), Ordering::Relaxed);
-        slot.role.store(role as u8, Ordering::Relaxed);
-        slot.tid.store(
-            rustix::thread::gettid().as_raw_nonzero().get() as u32,
-            Ordering::Relaxed,
-        );
-        slot.since_ms.store(uptime_ms(), Ordering::Relaxed);
-        slot.state.store(State::Idle as u8, Ordering::Release);
+        Some(Self(number))
+    }
+
+    /// The slot is the calling thread's from now on.
+    pub fn occupy(&self) {
+        CURRENT.with(|current| current.set(self.0));
+        if let Some(slot) = slot(self.0) {
+            let tid = rustix::thread::gettid().as_raw_nonzero().get();
+            slot.tid.store(tid as u32, Ordering::Relaxed);
+        }
     }
 }
 
-/// Frees the slot when the thread ends, however it ends.
-pub(super) struct Registered;
-
-impl Drop for Registered {
+impl Drop for Reserved {
     fn drop(&mut self) {
-        if let Some(slot) = own_slot() {
-            clear_call();
+        if let Some(slot) = slot(self.0) {
+            if current_slot() == self.0 {
+                clear_call();
+                CURRENT.with(|current| current.set(0));
+            }
             slot.state.store(State::Free as u8, Ordering::Release);
-            FREE.lock().free.push(current_slot());
+            FREE.lock().free.push(self.0);
         }
-        CURRENT.with(|current| current.set(0));
     }
 }
 
 /// Registers the calling thread, which somebody else started: the main thread, a library's.
 pub fn adopt(name: &str, role: Role) {
-    if current_slot() == 0 {
-        register(name, "", role);
+    if current_slot() == 0
+        && let Some(reserved) = Reserved::new(name, "", role)
+    {
+        reserved.occupy();
+        // Such a thread is there to the end of the process.
+        std::mem::forget(reserved);
     }
 }
 
