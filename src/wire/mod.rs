@@ -12,6 +12,7 @@
 
 pub mod anthropic;
 pub mod errors;
+pub mod form;
 pub mod json;
 pub mod near;
 pub mod openai;

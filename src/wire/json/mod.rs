@@ -6,7 +6,10 @@
 //! the stack, so that nesting costs neither. A library would do, but the two at hand either
 //! recurse or accept any depth, and neither says where a value begins and ends.
 //!
-//! Start at [`walk_object`].
+//! Start at [`walk_object`]; [`view`] looks into what has been walked, [`write`] writes anew.
+
+pub mod view;
+pub mod write;
 
 use std::fmt;
 use std::ops::Range;
@@ -130,6 +133,7 @@ impl Nesting {
     }
 }
 
+#[derive(Clone)]
 struct Walk<'a> {
     bytes: &'a [u8],
     at: usize,
