@@ -226,7 +226,7 @@ fn ascii_at(text: &str, at: usize) -> Option<(u8, usize)> {
             let code = u8::try_from(u16::from_str_radix(digits, 16).ok()?).ok()?;
             code.is_ascii().then_some((code, 6))
         }
-        [b'\\', escaped, ..] => {
+        [b'\\', escaped, ..] if escaped.is_ascii() => {
             let byte = match escaped {
                 b'b' => 8,
                 b'f' => 12,
