@@ -11,14 +11,18 @@
 //! [`openai`] or [`anthropic`].
 
 pub mod anthropic;
+pub mod chat;
 pub mod errors;
 pub mod form;
 pub mod json;
+pub mod messages;
 pub mod near;
 pub mod openai;
 pub mod request;
+pub mod responses;
 pub mod sse;
 pub mod stream;
+pub mod translate;
 pub mod usage;
 
 /// Whose API is spoken.

@@ -10,7 +10,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::Endpoint;
+use super::form::Tokens;
+use super::{Dialect, Endpoint};
 
 /// Tokens of one answer, in the provider's own reckoning: OpenAI's `input` includes what was read
 /// from its cache, Anthropic's does not. `reasoning` is part of `output` with both.
@@ -49,6 +50,25 @@ impl Usage {
         ]
         .into_iter()
         .filter_map(|(label, count)| Some((label, count?)))
+    }
+
+    /// The same in the one reckoning of the internal form; what was not given counts as 0.
+    pub fn tokens(&self, dialect: Dialect) -> Tokens {
+        let or_none = |count: Option<u64>| count.unwrap_or(0);
+        let (cache_read, cache_write) = (or_none(self.cache_read), or_none(self.cache_write));
+        let input = match dialect {
+            Dialect::Openai => or_none(self.input)
+                .saturating_sub(cache_read)
+                .saturating_sub(cache_write),
+            Dialect::Anthropic => or_none(self.input),
+        };
+        Tokens {
+            input,
+            cache_read,
+            cache_write,
+            output: or_none(self.output),
+            reasoning: or_none(self.reasoning),
+        }
     }
 
     /// Reads a `usage` object of either dialect; their fields do not overlap.

@@ -1,0 +1,1 @@
+//! The codec of OpenAI's responses, for callers only: no provider is spoken to in it.
