@@ -155,6 +155,52 @@ pub struct Provider {
     pub ca_file: Option<PathBuf>,
     /// `http://host:port`; may hold credentials.
     pub proxy: Option<Secret>,
+    pub speech: Speech,
+}
+
+/// What a provider's server understands of its dialect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Speech {
+    /// Of kind openai: whether it has `POST /v1/responses` itself. Calls to it are passed through
+    /// then; otherwise they are translated into chat completions.
+    pub responses: bool,
+    /// Of kind anthropic: `max_tokens` where a caller of another dialect gave none.
+    pub default_max_tokens: u64,
+    pub structured_output: StructuredOutput,
+}
+
+impl Speech {
+    /// What holds for a kind where nothing is written. `is_vendor`: the vendor's own server.
+    pub const fn of(kind: Kind, is_vendor: bool) -> Self {
+        Self {
+            responses: is_vendor && matches!(kind, Kind::Openai),
+            default_max_tokens: 8192,
+            structured_output: if is_vendor {
+                StructuredOutput::Native
+            } else {
+                StructuredOutput::Tool
+            },
+        }
+    }
+}
+
+/// Of kind anthropic: how a caller of another dialect gets the JSON that it asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StructuredOutput {
+    /// By the dialect's own `output_config.format`.
+    Native,
+    /// By making the model call a tool whose arguments are the answer.
+    Tool,
+}
+
+impl StructuredOutput {
+    /// The name used in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Tool => "tool",
+        }
+    }
 }
 
 /// A token bucket.
@@ -223,6 +269,8 @@ pub struct Coordinator {
     pub retry: Retry,
     /// What the coordinator's own name stands for as a model.
     pub default_model: Option<String>,
+    /// Refuse a call of which something would be lost in translation.
+    pub strict: bool,
 }
 
 /// `coordinators.retry`.

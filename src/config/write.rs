@@ -174,6 +174,15 @@ fn provider(provider: &Provider) -> Value {
             provider.ca_file.as_deref().map_or(Value::Null, path),
         ),
         ("proxy", secret(&provider.proxy)),
+        ("responses", provider.speech.responses.into()),
+        (
+            "default_max_tokens",
+            provider.speech.default_max_tokens.into(),
+        ),
+        (
+            "structured_output",
+            provider.speech.structured_output.as_str().into(),
+        ),
     ])
 }
 
@@ -212,6 +221,7 @@ fn coordinator(coordinator: &Coordinator) -> Value {
         ("queue_size", coordinator.queue_size.into()),
         ("timeout_seconds", seconds(coordinator.timeout)),
         ("history_limit", coordinator.history_limit.into()),
+        ("strict", coordinator.strict.into()),
         ("retry", retry(coordinator.retry)),
     ])
 }

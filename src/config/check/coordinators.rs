@@ -73,6 +73,7 @@ fn defaults() -> Coordinator {
             exponential_backoff: true,
         },
         default_model: None,
+        strict: false,
     }
 }
 
@@ -87,6 +88,7 @@ fn limits(raw: &mut Raw<'_>, map: &mut Map<'_>, base: &Coordinator) -> Coordinat
         queue_size: raw.count(map, "queue_size", base.queue_size, queue),
         timeout: raw.timeout(map, "timeout_seconds", base.timeout),
         history_limit: raw.count(map, "history_limit", base.history_limit, history),
+        strict: raw.boolean(map, "strict", base.strict),
         ..base.clone()
     };
     let mut map = raw.map(map, "retry");

@@ -10,6 +10,7 @@ mod planes;
 mod providers;
 mod rest;
 mod routes;
+mod speech;
 mod unbuilt;
 
 #[cfg(test)]

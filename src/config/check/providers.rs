@@ -5,8 +5,11 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::speech::speech;
 use super::{ENTRIES_MAX, MODEL, MODELS_MAX, NAME, is_model, is_name};
-use crate::config::checked::{Batching, Breaker, KeyHeader, Kind, Provider, RateLimit, Secret};
+use crate::config::checked::{
+    Batching, Breaker, KeyHeader, Kind, Provider, RateLimit, Secret, Speech,
+};
 use crate::config::fault::nearest;
 use crate::config::presets::{PRESETS, Preset, SIMULATOR, preset};
 use crate::config::raw::{Field, Map, Place, Raw};
@@ -82,6 +85,7 @@ fn defaults(name: &str) -> Provider {
         },
         ca_file: None,
         proxy: None,
+        speech: Speech::of(Kind::Openai, false),
     }
 }
 
@@ -127,6 +131,9 @@ fn provider(raw: &mut Raw<'_>, name: &str, field: Field<'_>, complete: &mut bool
     provider.breaker = breaker(raw, &mut map, provider.breaker);
     provider.ca_file = ca_file(raw, &mut map);
     provider.proxy = proxy(raw, &mut map);
+    let vendor = known.filter(|it| matches!(it.name, "openai" | "anthropic"));
+    let is_vendor = vendor.is_some_and(|it| it.base_url == Some(provider.base_url.as_str()));
+    provider.speech = speech(raw, &mut map, provider.kind, is_vendor);
     if kind == Some(Kind::Simulator) {
         refuse_for_simulator(raw, &mut map);
     }
