@@ -8,8 +8,11 @@ const DELAY_MAX_MS: u32 = 86_400_000;
 /// Most tokens that an answer can be asked to have.
 pub const TOKENS_MAX: u32 = 1_000_000;
 
+/// Most tool calls that one answer can be asked to have.
+const CALLS_MAX: u32 = 64;
+
 /// Every behaviour: its form, an example that is a model id, and what it does.
-pub const CATALOGUE: [(&str, &str, &str); 18] = [
+pub const CATALOGUE: [(&str, &str, &str); 24] = [
     ("", "sim", "answers at once and unpaced"),
     (
         "latency-N",
@@ -88,6 +91,36 @@ pub const CATALOGUE: [(&str, &str, &str); 18] = [
         "calls the first tool that the request offers",
     ),
     (
+        "tools-N",
+        "sim+tools-2",
+        "calls the first N tools, starting again at the first; one if parallel calls are forbidden",
+    ),
+    (
+        "interleave",
+        "sim+tools-2+interleave",
+        "the fragments of several tool calls alternate (chat completions, streamed)",
+    ),
+    (
+        "thinking",
+        "sim+thinking",
+        "thinks before it answers: a reasoning part, counted in the usage",
+    ),
+    (
+        "cached-N",
+        "sim+cached-100",
+        "N more tokens of the prompt, which came from the provider's cache",
+    ),
+    (
+        "refusal",
+        "sim+refusal",
+        "the model refuses, in the vendor's form",
+    ),
+    (
+        "strict",
+        "sim+strict",
+        "checks the request as the vendor does: 400 with the path of the first fault",
+    ),
+    (
         "status-N-once",
         "sim+status-429-once",
         "a behaviour with -once is for the first request only",
@@ -127,8 +160,18 @@ pub struct Behaviours {
     pub flap: Option<Duration>,
     /// Refuse a conversation that ends with the assistant.
     pub no_prefill: bool,
-    /// Call a tool if one is offered.
-    pub tools: bool,
+    /// How many tools to call if any are offered.
+    pub tools: u32,
+    /// Let the fragments of several tool calls alternate.
+    pub interleave: bool,
+    /// Think before answering.
+    pub thinking: bool,
+    /// Tokens of the prompt that came from the provider's cache.
+    pub cached: u32,
+    /// Refuse to answer.
+    pub refusal: bool,
+    /// Check the request as the vendor does.
+    pub strict: bool,
 }
 
 /// How fast and how long a stream is.
@@ -261,7 +304,11 @@ fn apply(to: &mut Behaviours, part: &str) -> Option<()> {
         "context-length" => to.context_length = true,
         "content-filter" => to.content_filter = true,
         "no-prefill" => to.no_prefill = true,
-        "tools" => to.tools = true,
+        "tools" => to.tools = 1,
+        "interleave" => to.interleave = true,
+        "thinking" => to.thinking = true,
+        "refusal" => to.refusal = true,
+        "strict" => to.strict = true,
         _ => {
             let (name, value) = part.rsplit_once('-')?;
             match name {
@@ -272,6 +319,8 @@ fn apply(to: &mut Behaviours, part: &str) -> Option<()> {
                 "retry-after" => to.retry_after = Some(number(value, 86_400)?),
                 "cut" => to.cut = Some(number(value, TOKENS_MAX)?),
                 "stall" => to.stall = Some(number(value, TOKENS_MAX)?),
+                "tools" => to.tools = number(value, CALLS_MAX).filter(|n| *n > 0)?,
+                "cached" => to.cached = number(value, TOKENS_MAX)?,
                 "malformed" => to.malformed = Some(number(value, TOKENS_MAX).filter(|n| *n > 0)?),
                 "flap" => to.flap = Some(Duration::from_secs(number(value, 86_400)?.into())),
                 _ => return None,
@@ -358,6 +407,7 @@ mod tests {
         check("sim+status-200", "status-200", "status-N");
         check("sim+pace-20", "pace-20", "pace-MxN");
         check("sim+cut-+4", "cut-", "cut-N");
+        check("sim+tools-0", "tools-0", "tools-N");
         check("sim+malformed-0", "malformed-0", "malformed-N");
         check("sim+frist-token-5", "frist-token-5", "first-token-N");
         check("sim+", "", "mean");

@@ -36,6 +36,15 @@ pub struct Chat<'a> {
     pub tools: Option<&'a RawValue>,
     #[serde(borrow)]
     pub tool_choice: Option<&'a RawValue>,
+    pub parallel_tool_calls: Option<bool>,
+    #[serde(borrow)]
+    pub response_format: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub output_config: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub output_format: Option<&'a RawValue>,
+    pub logprobs: Option<bool>,
+    pub top_logprobs: Option<i64>,
 }
 
 /// OpenAI's `stream_options`.

@@ -1,13 +1,22 @@
-//! A chat answer in either dialect, as a body or event by event. Pure.
+//! A generated answer of any endpoint, as a body or event by event. Pure.
 //!
-//! Every event is one of the opening (role, `message_start`), the tokens, or the closing (finish
-//! reason, usage, end marker). Nothing is made before it is asked for: an answer of a million
-//! tokens costs no more memory than one of ten. `openai` and `anthropic` hold the wording.
+//! Every event belongs to the opening (role, `message_start`), to a part (what begins it, its
+//! tokens, what ends it), or to the closing (finish reason, usage, end marker). Nothing is made
+//! before it is asked for: an answer of a million tokens costs no more memory than one of ten.
+//! `openai`, `anthropic` and their like hold the wording.
 
-use super::fault::Dialect;
+use super::part::Part;
 use super::text::Words;
-use super::tool::Call;
 use super::{anthropic, openai};
+
+/// Whose wording an answer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Api {
+    /// OpenAI's `/v1/chat/completions`.
+    Chat,
+    /// Anthropic's `/v1/messages`.
+    Messages,
+}
 
 /// Why an answer ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +27,10 @@ pub enum Finish {
     Length,
     /// A stop sequence came up.
     Stopped,
-    /// It calls a tool.
+    /// It calls tools.
     Tool,
+    /// The model refused.
+    Refused,
 }
 
 /// One of `n` answers.
@@ -32,18 +43,21 @@ pub struct Choice {
 /// What is answered.
 #[derive(Clone, Debug)]
 pub struct Chat {
-    pub dialect: Dialect,
+    pub api: Api,
     /// From which the answer's ids are made.
     pub id: u64,
     /// The model's name as JSON, quotes included.
     pub model_json: String,
+    /// Of the prompt, without those that came from the cache.
     pub prompt_tokens: u32,
+    /// Of the prompt, from the provider's cache.
+    pub cached_tokens: u32,
     /// Whether an OpenAI stream ends with its usage.
     pub include_usage: bool,
-    /// Never empty; Anthropic has exactly one.
+    /// Never empty; only OpenAI's older endpoints have more than one.
     pub choices: Vec<Choice>,
-    /// Instead of words, in every choice.
-    pub call: Option<Call>,
+    /// What every choice consists of, in order; never empty.
+    pub parts: Vec<Part>,
     /// Which stop sequence came up in the first choice.
     pub stop_sequence: Option<String>,
     /// What every OpenAI event begins with; made once.
@@ -51,71 +65,100 @@ pub struct Chat {
 }
 
 impl Chat {
-    /// The tokens of choice `index`.
-    pub fn tokens(&self, index: usize) -> u32 {
-        match &self.call {
-            Some(call) => call.fragments(),
-            None => self.choices[index].words.count(),
-        }
+    /// The tokens of one part of choice `index`.
+    pub fn tokens(&self, part: usize, index: usize) -> u32 {
+        self.parts[part].tokens(&self.choices[index].words)
     }
 
-    /// The tokens of the longest choice.
-    pub fn tokens_most(&self) -> u32 {
-        let all = (0..self.choices.len()).map(|index| self.tokens(index));
+    /// The tokens of one part of the choice where it is longest.
+    pub fn tokens_most(&self, part: usize) -> u32 {
+        let all = (0..self.choices.len()).map(|index| self.tokens(part, index));
         all.max().unwrap_or(0)
     }
 
     /// The tokens of all choices.
     pub fn tokens_total(&self) -> u32 {
-        let all = (0..self.choices.len()).map(|index| self.tokens(index));
+        self.sum(|_| true)
+    }
+
+    /// The tokens of all that was only thought.
+    pub fn tokens_thought(&self) -> u32 {
+        self.sum(|part| matches!(part, Part::Thinking(_)))
+    }
+
+    fn sum(&self, counted: impl Fn(&Part) -> bool) -> u32 {
+        let parts = self.parts.iter().filter(|part| counted(part));
+        let all = parts.flat_map(|part| {
+            let choices = self.choices.iter();
+            choices.map(|choice| part.tokens(&choice.words))
+        });
         all.fold(0, u32::saturating_add)
     }
 
     /// How many events open the stream.
     pub fn openings(&self) -> usize {
-        match self.dialect {
-            Dialect::OpenAi => self.choices.len(),
-            Dialect::Anthropic => anthropic::OPENINGS,
+        match self.api {
+            Api::Chat => self.choices.len(),
+            Api::Messages => anthropic::OPENINGS,
         }
     }
 
-    /// How many events close it; the last one is the end marker.
+    /// How many events begin a part.
+    pub fn part_openings(&self, part: usize) -> usize {
+        match self.api {
+            Api::Chat => openai::part_openings(self, part),
+            Api::Messages => anthropic::part_openings(part),
+        }
+    }
+
+    /// How many events end a part.
+    pub fn part_closings(&self, part: usize) -> usize {
+        match self.api {
+            Api::Chat => 0,
+            Api::Messages => anthropic::part_closings(&self.parts[part]),
+        }
+    }
+
+    /// How many events close the stream; the last one is the end marker.
     pub fn closings(&self) -> usize {
-        match self.dialect {
-            Dialect::OpenAi => self.choices.len() + usize::from(self.include_usage) + 1,
-            Dialect::Anthropic => anthropic::CLOSINGS,
+        match self.api {
+            Api::Chat => self.choices.len() + usize::from(self.include_usage) + 1,
+            Api::Messages => anthropic::CLOSINGS,
         }
     }
 
-    /// Appends opening event `index`.
-    pub fn opening(&self, index: usize, out: &mut Vec<u8>) {
-        match self.dialect {
-            Dialect::OpenAi => openai::opening(self, index, out),
-            Dialect::Anthropic => anthropic::opening(self, index, out),
-        }
-    }
-
-    /// Appends the event of one token of one choice.
-    pub fn token(&self, index: u32, choice: usize, out: &mut Vec<u8>) {
-        match self.dialect {
-            Dialect::OpenAi => openai::token(self, index, choice, out),
-            Dialect::Anthropic => anthropic::token(self, index, out),
-        }
-    }
-
-    /// Appends closing event `index`.
-    pub fn closing(&self, index: usize, out: &mut Vec<u8>) {
-        match self.dialect {
-            Dialect::OpenAi => openai::closing(self, index, out),
-            Dialect::Anthropic => anthropic::closing(self, index, out),
+    /// Appends event `number` (from 0) of the stream.
+    pub fn event(&self, event: Event, _number: u32, out: &mut Vec<u8>) {
+        match self.api {
+            Api::Chat => openai::event(self, event, out),
+            Api::Messages => anthropic::event(self, event, out),
         }
     }
 
     /// Appends the body of a plain answer.
     pub fn plain(&self, out: &mut Vec<u8>) {
-        match self.dialect {
-            Dialect::OpenAi => openai::plain(self, out),
-            Dialect::Anthropic => anthropic::plain(self, out),
+        match self.api {
+            Api::Chat => openai::plain(self, out),
+            Api::Messages => anthropic::plain(self, out),
         }
     }
+}
+
+/// One event of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// One of those that open the stream.
+    Opening(usize),
+    /// One of those that begin a part.
+    PartOpening { part: usize, index: usize },
+    /// One token of one choice.
+    Token {
+        part: usize,
+        index: u32,
+        choice: usize,
+    },
+    /// One of those that end a part.
+    PartClosing { part: usize, index: usize },
+    /// One of those that close the stream.
+    Closing(usize),
 }

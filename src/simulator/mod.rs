@@ -13,11 +13,15 @@ mod anthropic;
 pub mod behaviour;
 mod body;
 mod chat;
+mod compose;
 mod fault;
+mod format;
 mod in_process;
 mod journal;
 mod openai;
+mod part;
 mod reply;
+mod schema;
 pub mod script;
 mod server;
 pub mod state;
@@ -25,6 +29,7 @@ pub mod steps;
 mod text;
 mod timer;
 mod tool;
+mod vectors;
 
 #[cfg(test)]
 mod server_tests;

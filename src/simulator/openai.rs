@@ -1,18 +1,19 @@
-//! OpenAI's wording: chat completions, their chunks, embeddings, models. Pure.
+//! OpenAI's wording: chat completions, their chunks, models. Pure.
 //!
-//! Field for field what the vendor's SDK types require, from its "Chat", "Embeddings" and
-//! "Models" reference pages. The same request has the same bytes, `id` and `created` included;
+//! Field for field what the vendor's SDK types require, from its "Chat" and "Models" reference
+//! pages. What is thought goes into `reasoning_content`, as DeepSeek and vLLM have it. The same request has the same bytes, `id` and `created` included;
 //! only the headers tell two requests apart.
 
 use std::io::Write;
 
 use super::behaviour::CATALOGUE;
-use super::chat::{Chat, Finish};
+use super::chat::{Chat, Event, Finish};
 use super::fault::push_json;
-use super::text;
+use super::part::{Calls, Part};
+use super::tool::Call;
 
 /// `created` of everything, in seconds since the epoch: fixed, so that answers are deterministic.
-const CREATED: u64 = 1_700_000_000;
+pub const CREATED: u64 = 1_700_000_000;
 /// The tail of a chunk: no usage, which is there as null where the caller asked for usage.
 const TAIL: &[u8] = b"]}\n\n";
 const TAIL_NULL_USAGE: &[u8] = b"],\"usage\":null}\n\n";
@@ -45,44 +46,112 @@ fn chunk_head(chat: &Chat, choice: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// The role of a choice, and the name of the tool it calls.
-pub fn opening(chat: &Chat, choice: usize, out: &mut Vec<u8>) {
+fn chunk_tail(chat: &Chat, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"},\"logprobs\":null,\"finish_reason\":null}");
+    out.extend_from_slice(tail(chat));
+}
+
+/// Appends one event of a stream.
+pub fn event(chat: &Chat, event: Event, out: &mut Vec<u8>) {
+    match event {
+        Event::Token {
+            part,
+            index,
+            choice,
+        } => token(chat, part, index, choice, out),
+        Event::Opening(choice) => opening(chat, choice, out),
+        Event::PartOpening { part, index } => call_head(chat, part, index, out),
+        Event::PartClosing { .. } => {}
+        Event::Closing(index) => closing(chat, index, out),
+    }
+}
+
+/// The call that the opening names already: an answer that begins with a call has no other event
+/// before its arguments.
+fn named_by_opening(chat: &Chat) -> Option<&Call> {
+    match &chat.parts[0] {
+        Part::Calls(calls) => calls.calls().first(),
+        _ => None,
+    }
+}
+
+/// How many events begin a part: one for each call that the opening has not named, in each choice.
+pub fn part_openings(chat: &Chat, part: usize) -> usize {
+    match &chat.parts[part] {
+        Part::Calls(calls) => (calls.calls().len() - usize::from(part == 0)) * chat.choices.len(),
+        _ => 0,
+    }
+}
+
+/// The role of a choice, and the name of the tool it calls first.
+fn opening(chat: &Chat, choice: usize, out: &mut Vec<u8>) {
     chunk_head(chat, choice, out);
-    match &chat.call {
+    match named_by_opening(chat) {
         None => out.extend_from_slice(b"\"role\":\"assistant\",\"content\":\"\",\"refusal\":null"),
         Some(call) => {
             out.extend_from_slice(
                 b"\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"index\":0,",
             );
-            push_call(out, chat.id, choice, &call.name_json, "");
+            push_call(out, call_id(chat, choice, 0), call, "");
             out.extend_from_slice(b"}]");
         }
     }
-    out.extend_from_slice(b"},\"logprobs\":null,\"finish_reason\":null}");
-    out.extend_from_slice(tail(chat));
+    chunk_tail(chat, out);
+}
+
+/// The name of a tool that is called after the first part, or after the first call.
+fn call_head(chat: &Chat, part: usize, index: usize, out: &mut Vec<u8>) {
+    let Part::Calls(calls) = &chat.parts[part] else {
+        return;
+    };
+    let (own, choice) = (index / chat.choices.len(), index % chat.choices.len());
+    let own = own + usize::from(part == 0);
+    let number = calls.first + own;
+    chunk_head(chat, choice, out);
+    let _ = write!(out, "\"tool_calls\":[{{\"index\":{number},");
+    push_call(out, call_id(chat, choice, number), &calls.calls()[own], "");
+    out.extend_from_slice(b"}]");
+    chunk_tail(chat, out);
 }
 
 /// One token of one choice.
-pub fn token(chat: &Chat, index: u32, choice: usize, out: &mut Vec<u8>) {
+fn token(chat: &Chat, part: usize, index: u32, choice: usize, out: &mut Vec<u8>) {
     chunk_head(chat, choice, out);
-    match &chat.call {
-        None => {
+    match &chat.parts[part] {
+        Part::Text => {
             out.extend_from_slice(b"\"content\":\"");
             chat.choices[choice].words.token(index, out);
             out.push(b'"');
         }
-        Some(call) => {
-            out.extend_from_slice(b"\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":");
-            push_json(out, call.fragment(index));
+        Part::Thinking(words) => {
+            out.extend_from_slice(b"\"reasoning_content\":\"");
+            words.token(index, out);
+            out.push(b'"');
+        }
+        Part::Refusal(words) => {
+            out.extend_from_slice(b"\"refusal\":\"");
+            words.token(index, out);
+            out.push(b'"');
+        }
+        Part::Json(document) => {
+            out.extend_from_slice(b"\"content\":");
+            push_json(out, document.get(index));
+        }
+        Part::Calls(calls) => {
+            let (number, fragment) = calls.fragment(index);
+            let _ = write!(
+                out,
+                "\"tool_calls\":[{{\"index\":{number},\"function\":{{\"arguments\":"
+            );
+            push_json(out, fragment);
             out.extend_from_slice(b"}}]");
         }
     }
-    out.extend_from_slice(b"},\"logprobs\":null,\"finish_reason\":null}");
-    out.extend_from_slice(tail(chat));
+    chunk_tail(chat, out);
 }
 
 /// The finish reason of each choice, the usage if it was asked for, the end marker.
-pub fn closing(chat: &Chat, index: usize, out: &mut Vec<u8>) {
+fn closing(chat: &Chat, index: usize, out: &mut Vec<u8>) {
     if index < chat.choices.len() {
         chunk_head(chat, index, out);
         let reason = finish_reason(chat, index);
@@ -106,30 +175,19 @@ pub fn plain(chat: &Chat, out: &mut Vec<u8>) {
          \"model\":{},\"choices\":[",
         chat.id, chat.model_json
     );
-    for (index, choice) in chat.choices.iter().enumerate() {
+    for index in 0..chat.choices.len() {
         if index > 0 {
             out.push(b',');
         }
         let _ = write!(
             out,
-            "{{\"index\":{index},\"message\":{{\"role\":\"assistant\",\"content\":"
+            "{{\"index\":{index},\"message\":{{\"role\":\"assistant\""
         );
-        match &chat.call {
-            None => {
-                out.push(b'"');
-                choice.words.all(out);
-                out.push(b'"');
-            }
-            Some(call) => {
-                out.extend_from_slice(b"null,\"tool_calls\":[{");
-                push_call(out, chat.id, index, &call.name_json, &call.arguments);
-                out.extend_from_slice(b"}]");
-            }
-        }
+        message(chat, index, out);
         let reason = finish_reason(chat, index);
         let _ = write!(
             out,
-            ",\"refusal\":null,\"annotations\":[]}},\"logprobs\":null,\"finish_reason\":\"{reason}\"}}"
+            ",\"annotations\":[]}},\"logprobs\":null,\"finish_reason\":\"{reason}\"}}"
         );
     }
     out.extend_from_slice(b"],\"usage\":");
@@ -137,123 +195,93 @@ pub fn plain(chat: &Chat, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"service_tier\":\"default\",\"system_fingerprint\":\"fp_sim\"}");
 }
 
+/// What the message of one choice says. Only the last part is an answer; several calls are one.
+fn message(chat: &Chat, choice: usize, out: &mut Vec<u8>) {
+    if let Part::Thinking(words) = &chat.parts[0] {
+        out.extend_from_slice(b",\"reasoning_content\":\"");
+        words.all(out);
+        out.push(b'"');
+    }
+    match chat.parts.last() {
+        Some(Part::Text) => {
+            out.extend_from_slice(b",\"content\":\"");
+            chat.choices[choice].words.all(out);
+            out.extend_from_slice(b"\",\"refusal\":null");
+        }
+        Some(Part::Json(document)) => {
+            out.extend_from_slice(b",\"content\":");
+            push_json(out, document.text());
+            out.extend_from_slice(b",\"refusal\":null");
+        }
+        Some(Part::Refusal(words)) => {
+            out.extend_from_slice(b",\"content\":null,\"refusal\":\"");
+            words.all(out);
+            out.push(b'"');
+        }
+        Some(Part::Calls(_)) => {
+            out.extend_from_slice(b",\"content\":null,\"refusal\":null,\"tool_calls\":[");
+            push_calls(chat, choice, out);
+            out.push(b']');
+        }
+        // All that was allowed for went into thinking.
+        Some(Part::Thinking(_)) | None => {
+            out.extend_from_slice(b",\"content\":\"\",\"refusal\":null");
+        }
+    }
+}
+
+fn push_calls(chat: &Chat, choice: usize, out: &mut Vec<u8>) {
+    let of = |part| match part {
+        &Part::Calls(ref calls) => Some(calls),
+        _ => None,
+    };
+    let calls = chat.parts.iter().filter_map(of).flat_map(Calls::calls);
+    for (number, call) in calls.enumerate() {
+        out.extend_from_slice(if number == 0 { b"{" } else { b",{" });
+        push_call(
+            out,
+            call_id(chat, choice, number),
+            call,
+            call.arguments.text(),
+        );
+        out.push(b'}');
+    }
+}
+
 fn finish_reason(chat: &Chat, choice: usize) -> &'static str {
     match chat.choices[choice].finish {
-        Finish::Complete | Finish::Stopped => "stop",
+        Finish::Complete | Finish::Stopped | Finish::Refused => "stop",
         Finish::Length => "length",
         Finish::Tool => "tool_calls",
     }
 }
 
-fn push_call(out: &mut Vec<u8>, id: u64, choice: usize, name_json: &str, arguments: &str) {
+/// What the id of one call is made from.
+fn call_id(chat: &Chat, choice: usize, number: usize) -> u64 {
+    chat.id ^ choice as u64 ^ (number as u64) << 32
+}
+
+fn push_call(out: &mut Vec<u8>, id: u64, call: &Call, arguments: &str) {
     let _ = write!(
         out,
-        "\"id\":\"call_sim{:016x}\",\"type\":\"function\",\"function\":{{\"name\":{name_json},\"arguments\":",
-        id ^ choice as u64
+        "\"id\":\"call_sim{id:016x}\",\"type\":\"function\",\"function\":{{\"name\":{},\"arguments\":",
+        call.name_json
     );
     push_json(out, arguments);
     out.push(b'}');
 }
 
 fn push_usage(out: &mut Vec<u8>, chat: &Chat) {
-    let (prompt, completion) = (chat.prompt_tokens, chat.tokens_total());
+    let prompt = chat.prompt_tokens.saturating_add(chat.cached_tokens);
+    let (completion, thought) = (chat.tokens_total(), chat.tokens_thought());
+    let (cached, total) = (chat.cached_tokens, prompt.saturating_add(completion));
     let _ = write!(
         out,
-        "{{\"prompt_tokens\":{prompt},\"completion_tokens\":{completion},\"total_tokens\":{},\
-         \"prompt_tokens_details\":{{\"cached_tokens\":0,\"audio_tokens\":0}},\
-         \"completion_tokens_details\":{{\"reasoning_tokens\":0,\"audio_tokens\":0,\
+        "{{\"prompt_tokens\":{prompt},\"completion_tokens\":{completion},\"total_tokens\":{total},\
+         \"prompt_tokens_details\":{{\"cached_tokens\":{cached},\"audio_tokens\":0}},\
+         \"completion_tokens_details\":{{\"reasoning_tokens\":{thought},\"audio_tokens\":0,\
          \"accepted_prediction_tokens\":0,\"rejected_prediction_tokens\":0}}}}",
-        prompt.saturating_add(completion)
     );
-}
-
-/// An embeddings answer: one unit vector for each input, made from the input's seed.
-#[derive(Clone, Debug)]
-pub struct Vectors {
-    pub model_json: String,
-    pub seeds: Vec<u64>,
-    pub tokens: u32,
-    /// From 1.
-    pub dimensions: usize,
-    /// Little-endian floats in base64 rather than JSON numbers.
-    pub base64: bool,
-}
-
-impl Vectors {
-    /// Appends the body.
-    pub fn plain(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"{\"object\":\"list\",\"data\":[");
-        let mut vector = Vec::with_capacity(self.dimensions);
-        for (index, seed) in self.seeds.iter().enumerate() {
-            if index > 0 {
-                out.push(b',');
-            }
-            unit_vector(*seed, self.dimensions, &mut vector);
-            let _ = write!(
-                out,
-                "{{\"object\":\"embedding\",\"index\":{index},\"embedding\":"
-            );
-            if self.base64 {
-                push_base64(out, vector.iter().flat_map(|value| value.to_le_bytes()));
-            } else {
-                push_numbers(out, &vector);
-            }
-            out.push(b'}');
-        }
-        let tokens = self.tokens;
-        let _ = write!(
-            out,
-            "],\"model\":{},\"usage\":{{\"prompt_tokens\":{tokens},\"total_tokens\":{tokens}}}}}",
-            self.model_json
-        );
-    }
-}
-
-/// Fills `vector` with a vector of length 1 that depends on `seed` alone.
-fn unit_vector(seed: u64, dimensions: usize, vector: &mut Vec<f32>) {
-    vector.clear();
-    let raw = |index: usize| {
-        let bits = text::mix(seed ^ text::mix(index as u64)) >> 40;
-        bits as f32 / (1 << 23) as f32 - 1.0
-    };
-    vector.extend((0..dimensions).map(raw));
-    let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
-    if length > 0.0 {
-        vector.iter_mut().for_each(|value| *value /= length);
-    } else {
-        vector[0] = 1.0;
-    }
-}
-
-fn push_numbers(out: &mut Vec<u8>, vector: &[f32]) {
-    out.push(b'[');
-    for (index, value) in vector.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        let _ = write!(out, "{value}");
-    }
-    out.push(b']');
-}
-
-/// Appends bytes as a JSON string in base64 (RFC 4648 section 4), padded.
-fn push_base64(out: &mut Vec<u8>, mut bytes: impl Iterator<Item = u8>) {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    out.push(b'"');
-    while let Some(first) = bytes.next() {
-        let (second, third) = (bytes.next(), bytes.next());
-        let group = u32::from(first) << 16
-            | u32::from(second.unwrap_or(0)) << 8
-            | u32::from(third.unwrap_or(0));
-        let digit = |shift: u32| ALPHABET[(group >> shift) as usize & 63];
-        out.extend_from_slice(&[
-            digit(18),
-            digit(12),
-            second.map_or(b'=', |_| digit(6)),
-            third.map_or(b'=', |_| digit(0)),
-        ]);
-    }
-    out.push(b'"');
 }
 
 /// One model.
@@ -276,35 +304,4 @@ pub fn models(out: &mut Vec<u8>) {
         model(example, out);
     }
     out.extend_from_slice(b"]}");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_is_that_of_the_rfc() {
-        let check = |bytes: &str, expected: &str| {
-            let mut out = Vec::new();
-            push_base64(&mut out, bytes.bytes());
-            assert_eq!(out, format!("\"{expected}\"").into_bytes());
-        };
-        check("", "");
-        check("f", "Zg==");
-        check("fo", "Zm8=");
-        check("foo", "Zm9v");
-        check("foobar", "Zm9vYmFy");
-    }
-
-    #[test]
-    fn vectors_have_length_one_and_differ() {
-        let (mut one, mut other) = (Vec::new(), Vec::new());
-        unit_vector(1, 256, &mut one);
-        unit_vector(2, 256, &mut other);
-        let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
-        assert!((product(&one, &one) - 1.0).abs() < 1e-4);
-        assert!(product(&one, &other).abs() < 0.5);
-        unit_vector(1, 256, &mut other);
-        assert_eq!(one, other);
-    }
 }

@@ -105,9 +105,22 @@ pub fn prompt_tokens(bytes: usize, messages: u32) -> u32 {
         .saturating_add(messages.saturating_mul(4))
 }
 
+/// What words are for; it shows in the second of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// The answer itself.
+    #[default]
+    Answer,
+    /// What is thought before it.
+    Thought,
+    /// Why there is none.
+    Refusal,
+}
+
 /// An answer's text as a sequence of tokens, none of which is made before it is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Words {
+    purpose: Purpose,
     seed: u64,
     count: u32,
     /// How many bytes of the last token there are, when a stop sequence began inside it.
@@ -117,7 +130,13 @@ pub struct Words {
 impl Words {
     /// `count` tokens that depend on `seed` alone.
     pub const fn new(seed: u64, count: u32) -> Self {
+        Self::with_purpose(Purpose::Answer, seed, count)
+    }
+
+    /// `count` tokens that depend on `seed` and on what they are for.
+    pub const fn with_purpose(purpose: Purpose, seed: u64, count: u32) -> Self {
         Self {
+            purpose,
             seed,
             count,
             last_bytes: None,
@@ -134,7 +153,11 @@ impl Words {
         let start = out.len();
         match index {
             0 => out.extend_from_slice(b"sim"),
-            1 => out.extend_from_slice(b" answer"),
+            1 => out.extend_from_slice(match self.purpose {
+                Purpose::Answer => &b" answer"[..],
+                Purpose::Thought => b" thought",
+                Purpose::Refusal => b" refusal",
+            }),
             2 => {
                 let nibble = |shift: u32| b"0123456789abcdef"[(self.seed >> shift) as usize & 15];
                 out.extend_from_slice(&[b' ', nibble(12), nibble(8), nibble(4), nibble(0), b':']);

@@ -1,18 +1,16 @@
-//! Tool calls: which tool is called, and arguments made from its JSON schema. Pure, deterministic,
-//! and bounded: a schema that refers to itself, or is huge, ends in something small.
+//! Tool calls: which tools are called, and arguments made from their JSON schemas. Pure,
+//! deterministic, and bounded: a schema that refers to itself, or is huge, ends in something small.
+//! Start at [`decide`].
 
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Number, Value};
 
-/// How deep arguments may nest.
-const DEPTH_MAX: u32 = 16;
-/// How many values arguments may have.
-const VALUES_MAX: u32 = 1_000;
+use super::part::Fragments;
+use super::schema;
+
 /// A longer schema is not read: its tool is called with `{}`.
 const SCHEMA_BYTES_MAX: usize = 1 << 20;
-/// Bytes of arguments that make one token, and so one event of a stream.
-const FRAGMENT_BYTES: usize = 12;
 
 /// A call of a tool.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,127 +18,185 @@ pub struct Call {
     /// The tool's name, as JSON.
     pub name_json: String,
     /// Its arguments: a JSON object as text.
-    pub arguments: String,
-}
-
-impl Call {
-    /// How many fragments the arguments are sent in.
-    pub fn fragments(&self) -> u32 {
-        self.arguments.len().div_ceil(FRAGMENT_BYTES) as u32
-    }
-
-    /// Fragment `index` of the arguments.
-    pub fn fragment(&self, index: u32) -> &str {
-        let at = |index: u32| {
-            self.arguments
-                .floor_char_boundary(index as usize * FRAGMENT_BYTES)
-        };
-        &self.arguments[at(index)..at(index + 1)]
-    }
+    pub arguments: Fragments,
 }
 
 /// What a request says about tools.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Choice<'a> {
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ask<'a> {
+    /// The tools offered.
+    pub tools: Option<&'a RawValue>,
+    /// Which of them may or must be called.
+    pub choice: Option<&'a RawValue>,
+    /// How many calls the behaviours `tools` and `tools-N` ask for; 0 without them.
+    pub wanted: u32,
+    /// Whether several calls in one answer are forbidden.
+    pub single: bool,
+    /// Whether the conversation ends with a tool's result, which is answered in words.
+    pub after_result: bool,
+}
+
+/// Whether a tool is called.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Choice {
     /// The model may: it does if the behaviour `tools` asks for it.
+    #[default]
     Auto,
     /// The model must not.
     None,
     /// The model must.
     Required,
-    /// The model must call this one.
-    Named(&'a str),
+    /// The model must call this one, once.
+    Named(String),
 }
 
-#[derive(Deserialize)]
+/// A request's `tool_choice`.
+#[derive(Debug, Default)]
+struct Chosen {
+    choice: Choice,
+    /// Anthropic's `disable_parallel_tool_use`.
+    single: bool,
+    /// The only ones that may be called, where the request says so.
+    allowed: Option<Vec<String>>,
+}
+
+impl Chosen {
+    /// Whether this choice lets the tool of that name be called.
+    fn allows(&self, name: &str) -> bool {
+        match (&self.choice, &self.allowed) {
+            (Choice::Named(named), _) => named == name,
+            (_, Some(allowed)) => allowed.iter().any(|one| one == name),
+            _ => true,
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct ChoiceObject {
-    #[serde(rename = "type", default)]
+    #[serde(rename = "type")]
     kind: String,
-    #[serde(default)]
     name: Option<String>,
-    #[serde(default)]
-    function: Option<ChoiceFunction>,
+    function: Option<Named>,
+    disable_parallel_tool_use: Option<bool>,
+    mode: Option<String>,
+    tools: Option<Vec<Named>>,
+    allowed_tools: Option<Box<ChoiceObject>>,
 }
 
-#[derive(Deserialize)]
-struct ChoiceFunction {
-    name: String,
+/// A tool's name, at the top or under `function`.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Named {
+    name: Option<String>,
+    function: Option<Box<Named>>,
 }
 
-/// Decides on a tool call. `wanted` is whether the behaviour `tools` was asked for.
+impl Named {
+    fn into_name(self) -> Option<String> {
+        self.function
+            .and_then(|function| function.name)
+            .or(self.name)
+    }
+}
+
+/// Decides on tool calls; empty where none is to be made.
 ///
 /// # Errors
 /// `tools` or `tool_choice` are not of the dialect's shape, or name a tool that is not offered;
 /// the text says which.
-pub fn decide(
-    tools: Option<&RawValue>,
-    choice: Option<&RawValue>,
-    wanted: bool,
-    after_result: bool,
-) -> Result<Option<Call>, String> {
-    let mut name = String::new();
-    let choice = read_choice(choice, &mut name)?;
-    let Some(tools) = tools else {
-        return match choice {
-            Choice::Auto | Choice::None => Ok(None),
+pub fn decide(ask: Ask<'_>) -> Result<Vec<Call>, String> {
+    let chosen = ask.choice.map(read_choice).transpose()?.unwrap_or_default();
+    let Some(tools) = ask.tools else {
+        return match chosen.choice {
+            Choice::Auto | Choice::None => Ok(Vec::new()),
             _ => Err("tool_choice is only allowed when tools are specified.".to_owned()),
         };
     };
-    let called = match choice {
-        Choice::None => false,
-        Choice::Auto => wanted,
-        Choice::Required | Choice::Named(_) => true,
+    let many = ask.wanted as usize;
+    let count = match chosen.choice {
+        Choice::None => 0,
+        Choice::Auto => many,
+        Choice::Required => many.max(1),
+        Choice::Named(_) => 1,
     };
-    if !called || after_result {
-        return Ok(None);
+    if count == 0 || ask.after_result {
+        return Ok(Vec::new());
     }
-    let tools: Vec<&RawValue> =
-        serde_json::from_str(tools.get()).map_err(|error| format!("tools: {error}"))?;
-    for (index, raw) in tools.iter().enumerate() {
-        let tool = flat(raw).map_err(|error| format!("tools[{index}]: {error}"))?;
-        let Some(found) = tool.name else { continue };
-        if matches!(choice, Choice::Named(name) if name != found) {
-            continue;
+    let single = ask.single || chosen.single;
+    let calls = calls(tools, &chosen, if single { 1 } else { count })?;
+    match chosen.choice {
+        Choice::Named(name) if calls.is_empty() => {
+            Err(format!("Tool '{name}' not found in provided tools."))
         }
-        return Ok(Some(Call {
-            name_json: Value::String(found).to_string(),
-            arguments: arguments(tool.parameters.or(tool.input_schema)),
-        }));
-    }
-    match choice {
-        Choice::Named(name) => Err(format!("Tool '{name}' not found in provided tools.")),
-        _ => Ok(None),
+        _ => Ok(calls),
     }
 }
 
-fn read_choice<'n>(choice: Option<&RawValue>, name: &'n mut String) -> Result<Choice<'n>, String> {
-    let Some(raw) = choice.map(RawValue::get) else {
-        return Ok(Choice::Auto);
-    };
+/// Calls of the first `count` tools that may be called, starting again at the first of them.
+fn calls(tools: &RawValue, chosen: &Chosen, count: usize) -> Result<Vec<Call>, String> {
+    let tools: Vec<&RawValue> =
+        serde_json::from_str(tools.get()).map_err(|error| format!("tools: {error}"))?;
+    let mut calls = Vec::new();
+    for (index, raw) in tools.iter().enumerate() {
+        let tool = flat(raw).map_err(|error| format!("tools[{index}]: {error}"))?;
+        let Some(name) = tool.name.filter(|name| chosen.allows(name)) else {
+            continue;
+        };
+        calls.push(Call {
+            name_json: Value::String(name).to_string(),
+            arguments: arguments(tool.parameters.or(tool.input_schema)).into(),
+        });
+        if calls.len() == count {
+            break;
+        }
+    }
+    let found = calls.len();
+    for again in found..if found == 0 { 0 } else { count } {
+        calls.push(calls[again % found].clone());
+    }
+    Ok(calls)
+}
+
+fn read_choice(choice: &RawValue) -> Result<Chosen, String> {
     let wrong = |error: serde_json::Error| format!("tool_choice: {error}");
+    let raw = choice.get();
     let object = if raw.starts_with('"') {
         ChoiceObject {
             kind: serde_json::from_str(raw).map_err(wrong)?,
-            name: None,
-            function: None,
+            ..ChoiceObject::default()
         }
     } else {
         serde_json::from_str(raw).map_err(wrong)?
     };
-    match object.kind.as_str() {
-        "auto" | "allowed_tools" => Ok(Choice::Auto),
-        "none" => Ok(Choice::None),
-        "any" | "required" => Ok(Choice::Required),
+    let mut chosen = Chosen {
+        single: object.disable_parallel_tool_use.unwrap_or(false),
+        ..Chosen::default()
+    };
+    chosen.choice = match object.kind.as_str() {
+        "auto" => Choice::Auto,
+        "none" => Choice::None,
+        "any" | "required" => Choice::Required,
         "tool" | "function" => {
-            let found = object
-                .function
-                .map(|function| function.name)
-                .or(object.name);
-            *name = found.ok_or("tool_choice: a name is missing")?;
-            Ok(Choice::Named(name))
+            let function = object.function.and_then(Named::into_name);
+            let name = function.or(object.name);
+            Choice::Named(name.ok_or("tool_choice: a name is missing")?)
         }
-        other => Err(format!("tool_choice: unknown choice '{other}'")),
-    }
+        "allowed_tools" => {
+            let (mode, tools) = match object.allowed_tools {
+                Some(inner) => (inner.mode, inner.tools),
+                None => (object.mode, object.tools),
+            };
+            let names = tools.into_iter().flatten().filter_map(Named::into_name);
+            chosen.allowed = Some(names.collect());
+            match mode.as_deref() {
+                Some("required") => Choice::Required,
+                _ => Choice::Auto,
+            }
+        }
+        other => return Err(format!("tool_choice: unknown choice '{other}'")),
+    };
+    Ok(chosen)
 }
 
 /// A tool with its parts at the top, whichever dialect it was written in.
@@ -152,7 +208,7 @@ fn flat(raw: &RawValue) -> Result<Tool<'_>, serde_json::Error> {
     }
 }
 
-/// A tool; OpenAI's has its parts one level further down.
+/// A tool; in OpenAI's chat dialect its parts are one level further down.
 #[derive(Deserialize)]
 struct Tool<'a> {
     #[serde(default)]
@@ -167,210 +223,115 @@ struct Tool<'a> {
 
 /// Arguments that satisfy `schema` as far as the usual keywords go.
 fn arguments(schema: Option<&RawValue>) -> String {
-    let schema = schema.filter(|raw| raw.get().len() <= SCHEMA_BYTES_MAX);
-    // serde_json refuses to nest deeper than 128 levels here.
-    let root: Value = schema
-        .and_then(|raw| serde_json::from_str(raw.get()).ok())
-        .unwrap_or(Value::Null);
-    let mut maker = Maker {
-        root: &root,
-        values: 0,
-    };
-    match maker.make(&root, 0) {
-        object @ Value::Object(_) => object.to_string(),
+    match schema.and_then(document) {
+        Some(object @ Value::Object(_)) => object.to_string(),
         _ => "{}".to_owned(),
     }
 }
 
-/// Makes values from the schemas of one document.
-struct Maker<'s> {
-    root: &'s Value,
-    values: u32,
-}
-
-impl Maker<'_> {
-    fn make(&mut self, schema: &Value, depth: u32) -> Value {
-        self.values += 1;
-        if depth > DEPTH_MAX || self.values > VALUES_MAX {
-            return Value::Null;
-        }
-        if let Some(fixed) = schema.get("const").or_else(|| schema.get("enum")?.get(0)) {
-            return fixed.clone();
-        }
-        if let Some(path) = schema.get("$ref").and_then(Value::as_str) {
-            let root = self.root;
-            let target = path.strip_prefix('#').and_then(|path| root.pointer(path));
-            return target.map_or(Value::Null, |target| self.make(target, depth + 1));
-        }
-        for choice in ["anyOf", "oneOf", "allOf"] {
-            if let Some(first) = schema.get(choice).and_then(|list| list.get(0)) {
-                return self.make(first, depth + 1);
-            }
-        }
-        let kind = match schema.get("type") {
-            Some(Value::Array(kinds)) => kinds
-                .iter()
-                .filter_map(Value::as_str)
-                .find(|kind| *kind != "null"),
-            kind => kind.and_then(Value::as_str),
-        };
-        match kind {
-            Some("string") => Value::String(string(schema)),
-            Some("integer" | "number") => number(schema),
-            Some("boolean") => Value::Bool(true),
-            Some("array") => self.array(schema, depth),
-            Some("object") => self.object(schema, depth),
-            None if schema.get("properties").is_some() => self.object(schema, depth),
-            _ => Value::Null,
-        }
+/// A value that satisfies `schema`; `None` if the schema is too long or is no JSON.
+pub fn document(schema: &RawValue) -> Option<Value> {
+    if schema.get().len() > SCHEMA_BYTES_MAX {
+        return None;
     }
-
-    fn array(&mut self, schema: &Value, depth: u32) -> Value {
-        let least = schema.get("minItems").and_then(Value::as_u64).unwrap_or(1);
-        let items = schema.get("items").unwrap_or(&Value::Null);
-        let made = (0..least.clamp(1, 8)).map(|_| self.make(items, depth + 1));
-        Value::Array(made.collect())
-    }
-
-    /// The required properties, or all of them where none is said to be required.
-    fn object(&mut self, schema: &Value, depth: u32) -> Value {
-        let required = schema.get("required").and_then(Value::as_array);
-        let mut object = Map::new();
-        let properties = schema.get("properties").and_then(Value::as_object);
-        for (name, property) in properties.into_iter().flatten() {
-            let wanted =
-                |required: &Vec<Value>| required.iter().any(|one| one.as_str() == Some(name));
-            if required.is_none_or(wanted) && self.values < VALUES_MAX {
-                object.insert(name.clone(), self.make(property, depth + 1));
-            }
-        }
-        Value::Object(object)
-    }
-}
-
-fn string(schema: &Value) -> String {
-    let made = match schema.get("format").and_then(Value::as_str) {
-        Some("date") => "2024-01-01",
-        Some("date-time") => "2024-01-01T00:00:00Z",
-        Some("time") => "00:00:00Z",
-        Some("email") => "sim@example.com",
-        Some("uri" | "url") => "https://example.com/",
-        Some("uuid") => "00000000-0000-4000-8000-000000000000",
-        _ => "sim",
-    };
-    let bound = |key: &str| {
-        schema
-            .get(key)
-            .and_then(Value::as_u64)
-            .map(|n| n.min(1024) as usize)
-    };
-    let mut made = made.to_owned();
-    while made.len() < bound("minLength").unwrap_or(0) {
-        made.push('m');
-    }
-    made.truncate(bound("maxLength").unwrap_or(usize::MAX));
-    made
-}
-
-fn number(schema: &Value) -> Value {
-    let bound = |key: &str| schema.get(key).and_then(Value::as_i64);
-    let least = bound("minimum").or_else(|| bound("exclusiveMinimum")?.checked_add(1));
-    let most = bound("maximum").or_else(|| bound("exclusiveMaximum")?.checked_sub(1));
-    let number = least.unwrap_or(1).min(most.unwrap_or(i64::MAX));
-    Value::Number(Number::from(number))
+    // serde_json refuses to nest deeper than 128 levels here.
+    let root: Value = serde_json::from_str(schema.get()).ok()?;
+    Some(schema::value(&root))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const OPENAI: &str = r#"[{"type":"function","function":{"name":"f","parameters":{"type":"object"}}},{"type":"function","function":{"name":"g"}}]"#;
+    const ANTHROPIC: &str =
+        r#"[{"name":"f","input_schema":{"type":"object"}},{"name":"g","input_schema":{}}]"#;
+
     fn raw(json: &str) -> Box<RawValue> {
         RawValue::from_string(json.to_owned()).unwrap()
     }
 
+    /// The names of the tools called, in order.
+    fn called(tools: &str, choice: Option<&str>, ask: Ask<'_>) -> Result<String, String> {
+        let (tools, choice) = (raw(tools), choice.map(raw));
+        let calls = decide(Ask {
+            tools: Some(&tools),
+            choice: choice.as_deref(),
+            ..ask
+        })?;
+        let names = calls.iter().map(|call| call.name_json.trim_matches('"'));
+        Ok(names.collect())
+    }
+
     #[test]
-    fn arguments_satisfy_their_schema() {
+    fn arguments_are_an_object() {
         let check = |schema: &str, expected: &str| {
             assert_eq!(arguments(Some(&raw(schema))), expected, "{schema}");
         };
         check(
-            r#"{"type":"object","properties":{"city":{"type":"string"},"days":{"type":"integer","minimum":3},
-               "unit":{"enum":["c","f"]},"skip":{"type":"string"}},"required":["city","days","unit"]}"#,
-            r#"{"city":"sim","days":3,"unit":"c"}"#,
-        );
-        check(
-            r#"{"properties":{"a":{"type":["null","boolean"]},"b":{"type":"array","items":{"type":"number"},"minItems":2}}}"#,
-            r#"{"a":true,"b":[1,1]}"#,
-        );
-        check(
-            r##"{"type":"object","properties":{"n":{"$ref":"#/$defs/N"}},"$defs":{"N":{"const":"ü"}}}"##,
-            r#"{"n":"ü"}"#,
-        );
-        check(
-            r#"{"type":"object","properties":{"s":{"type":"string","minLength":5,"format":"none"}}}"#,
-            r#"{"s":"simmm"}"#,
+            r#"{"type":"object","properties":{"a":{"const":1}}}"#,
+            r#"{"a":1}"#,
         );
         check(r#"{"type":"string"}"#, "{}");
         check("null", "{}");
-    }
-
-    #[test]
-    fn a_schema_that_refers_to_itself_ends() {
-        let looped = r##"{"type":"object","properties":{"a":{"$ref":"#"},"b":{"$ref":"#"}}}"##;
-        assert!(arguments(Some(&raw(looped))).len() < 100_000);
-    }
-
-    #[test]
-    fn fragments_add_up() {
-        let call = Call {
-            name_json: "\"f\"".to_owned(),
-            arguments: r#"{"a":"üüüüüüüüüüü","b":1}"#.to_owned(),
-        };
-        let joined: String = (0..call.fragments())
-            .map(|index| call.fragment(index))
-            .collect();
-        assert_eq!(joined, call.arguments);
+        assert_eq!(arguments(None), "{}");
     }
 
     #[test]
     fn a_tool_is_called_when_wanted_or_required() {
-        let openai = raw(
-            r#"[{"type":"function","function":{"name":"f","parameters":{"type":"object"}}},{"type":"function","function":{"name":"g"}}]"#,
-        );
-        let anthropic = raw(
-            r#"[{"name":"f","input_schema":{"type":"object"}},{"name":"g","input_schema":{}}]"#,
-        );
-        let check = |choice: Option<&str>, wanted: bool, expected: Result<Option<&str>, ()>| {
-            for tools in [&openai, &anthropic] {
-                let choice = choice.map(raw);
-                let call = decide(Some(tools), choice.as_deref(), wanted, false);
-                let name = call
-                    .map(|call| call.map(|call| call.name_json))
-                    .map_err(|_| ());
-                assert_eq!(
-                    name.as_ref().map(Option::as_deref),
-                    expected.as_ref().map(|name| *name)
-                );
+        let check = |choice: Option<&str>, wanted: u32, expected: Result<&str, ()>| {
+            for tools in [OPENAI, ANTHROPIC] {
+                let ask = Ask {
+                    wanted,
+                    ..Ask::default()
+                };
+                let names = called(tools, choice, ask).map_err(|_| ());
+                assert_eq!(names.as_deref(), expected.as_deref(), "{choice:?}");
             }
         };
-        check(None, false, Ok(None));
-        check(None, true, Ok(Some("\"f\"")));
-        check(Some("\"none\""), true, Ok(None));
-        check(Some("\"required\""), false, Ok(Some("\"f\"")));
-        check(Some(r#"{"type":"any"}"#), false, Ok(Some("\"f\"")));
-        check(
-            Some(r#"{"type":"function","function":{"name":"g"}}"#),
-            false,
-            Ok(Some("\"g\"")),
-        );
-        check(
-            Some(r#"{"type":"tool","name":"g"}"#),
-            false,
-            Ok(Some("\"g\"")),
-        );
-        check(Some(r#"{"type":"tool","name":"h"}"#), false, Err(()));
-        check(Some("3"), false, Err(()));
-        assert_eq!(decide(Some(&openai), None, true, true), Ok(None));
-        assert!(decide(None, Some(&raw("\"required\"")), true, false).is_err());
+        check(None, 0, Ok(""));
+        check(None, 1, Ok("f"));
+        check(Some("\"none\""), 1, Ok(""));
+        check(Some("\"required\""), 0, Ok("f"));
+        check(Some(r#"{"type":"any"}"#), 0, Ok("f"));
+        let named = r#"{"type":"function","function":{"name":"g"}}"#;
+        check(Some(named), 0, Ok("g"));
+        check(Some(r#"{"type":"tool","name":"g"}"#), 3, Ok("g"));
+        check(Some(r#"{"type":"tool","name":"h"}"#), 0, Err(()));
+        check(Some("3"), 0, Err(()));
+        let allowed = r#"{"type":"allowed_tools","allowed_tools":{"mode":"required","tools":[{"type":"function","function":{"name":"g"}}]}}"#;
+        check(Some(allowed), 0, Ok("g"));
+        let allowed = r#"{"type":"allowed_tools","mode":"auto","tools":[{"name":"g"}]}"#;
+        check(Some(allowed), 2, Ok("gg"));
+    }
+
+    #[test]
+    fn several_tools_are_called_unless_that_is_forbidden() {
+        let check = |wanted: u32, single: bool, choice: Option<&str>, expected: &str| {
+            let ask = Ask {
+                wanted,
+                single,
+                ..Ask::default()
+            };
+            assert_eq!(called(OPENAI, choice, ask).unwrap(), expected);
+        };
+        check(2, false, None, "fg");
+        check(5, false, Some("\"required\""), "fgfgf");
+        check(5, true, None, "f");
+        let single = r#"{"type":"auto","disable_parallel_tool_use":true}"#;
+        check(2, false, Some(single), "f");
+        let ask = Ask {
+            wanted: 2,
+            after_result: true,
+            ..Ask::default()
+        };
+        assert_eq!(called(OPENAI, None, ask).unwrap(), "");
+        assert_eq!(called("[]", None, Ask { wanted: 2, ..ask }).unwrap(), "");
+        let required = raw("\"required\"");
+        let none = Ask {
+            choice: Some(&required),
+            ..Ask::default()
+        };
+        assert!(decide(none).is_err());
     }
 }

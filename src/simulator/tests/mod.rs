@@ -1,10 +1,11 @@
 //! Scripts without a socket: what is planned for a request, and every byte of it.
 //!
-//! `answers` holds what the vendors' SDKs require of an answer that goes well, `faults` what is
-//! wrong with one that does not.
+//! `answers` holds what the vendors' SDKs require of an answer that goes well, `parts` what it can
+//! consist of, `faults` what is wrong with one that does not.
 
 mod answers;
 mod faults;
+mod parts;
 
 use std::time::{Duration, Instant, SystemTime};
 
