@@ -22,6 +22,7 @@ pub mod provider;
 pub mod rlimit;
 pub mod signals;
 pub mod simulator;
+pub mod store;
 pub mod sync;
 pub mod systemd;
 pub mod thread;

@@ -9,7 +9,7 @@ use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{self, Receiver, select};
@@ -25,6 +25,7 @@ use crate::ops::{Ops, Sources};
 use crate::provider::Providers;
 use crate::provider::route::Routes;
 use crate::signals::Signal;
+use crate::store::Store;
 use crate::systemd::Notice;
 use crate::thread::{self, Role};
 use crate::{diagnostics, log, rlimit, systemd};
@@ -70,6 +71,7 @@ struct Daemon {
     ops: Ops,
     coordinators: Arc<Registry>,
     providers: Arc<Providers>,
+    store: Arc<Store>,
     lifecycle: Arc<Lifecycle>,
     metrics: Arc<Metrics>,
 }
@@ -107,6 +109,8 @@ impl Daemon {
         let ops_listener = bind("ops.listen", &config)?;
         let limits = limits(&config)?;
         let metrics = Metrics::new(&config);
+        let store = Store::open(&config.database)
+            .map_err(system("the thread of the database cannot be started"))?;
         let providers = Arc::new(Providers::new(&config).map_err(StartError::Usage)?);
         let routes = Arc::new(Routes::new(&config, providers.by_name()));
         let coordinators = Registry::start(&config.coordinators, &metrics)
@@ -114,6 +118,7 @@ impl Daemon {
         let coordinators = Arc::new(coordinators);
         let lifecycle = Arc::new(Lifecycle::new());
         let health = Health::new(&config, Arc::clone(&metrics), Arc::clone(&lifecycle));
+        health.show_store(Arc::clone(&store));
         let api = Api::new(
             &config,
             routes,
@@ -138,12 +143,14 @@ impl Daemon {
         let ops = Ops::start(ops_listener, sources, &config.state_dir)
             .map_err(system("the ops plane cannot be started"))?;
         observe(&metrics, &health, &providers, &api);
+        observe_store(&metrics, &store);
         Ok(Self {
             config,
             api,
             ops,
             coordinators,
             providers,
+            store,
             lifecycle,
             metrics,
         })
@@ -233,6 +240,8 @@ impl Daemon {
         let left = deadline.saturating_duration_since(Instant::now());
         self.api.stop(left.max(LAST_BYTES_MIN));
         self.coordinators.stop();
+        // Nobody is left who could ask for something to be kept.
+        self.store.shutdown();
         self.providers.shutdown();
         ::log::info!("victor has ended");
     }
@@ -371,4 +380,60 @@ fn collect_connections(collector: &mut Collector, stats: &Stats) {
             count.load(Ordering::Relaxed) as f64,
         );
     }
+}
+
+/// Lets metrics look at what the store counts.
+fn observe_store(metrics: &Metrics, store: &Arc<Store>) {
+    let own = Arc::clone(store);
+    metrics.collect(Box::new(move |collector| collect_store(collector, &own)));
+    let store = Arc::clone(store);
+    metrics.account("store_queue", Box::new(move || store.queue_bytes() as u64));
+}
+
+fn collect_store(collector: &mut Collector, store: &Store) {
+    let stats = store.stats();
+    let read = |count: &AtomicU64| count.load(Ordering::Relaxed) as f64;
+    let mut gauge = |name, help, value| collector.gauge(name, help, &[], value);
+    gauge(
+        "victor_store_queue_depth",
+        "Jobs that wait for the database's thread.",
+        store.queue_depth() as f64,
+    );
+    gauge(
+        "victor_store_responses",
+        "Stored responses, those that have expired but were not purged yet included.",
+        read(&stats.responses),
+    );
+    gauge(
+        "victor_store_responses_bytes",
+        "What the stored responses hold.",
+        read(&stats.responses_bytes),
+    );
+    let mut counter = |name, help, label, value: &str, count| {
+        collector.counter(name, help, &[(label, value)], read(count));
+    };
+    for (outcome, count) in [
+        ("ok", &stats.writes_ok),
+        ("failed", &stats.writes_failed),
+        ("dropped", &stats.writes_dropped),
+    ] {
+        let help = "Writes asked of the database, by outcome; dropped ones were never queued.";
+        counter("victor_store_writes_total", help, "outcome", outcome, count);
+    }
+    for (reason, count) in [("ttl", &stats.evicted_ttl), ("size", &stats.evicted_size)] {
+        let help = "Stored responses removed, by reason.";
+        counter(
+            "victor_store_evictions_total",
+            help,
+            "reason",
+            reason,
+            count,
+        );
+    }
+    collector.counter(
+        "victor_store_files_set_aside_total",
+        "Database files set aside since they were damaged or another program's.",
+        &[],
+        read(&stats.set_aside),
+    );
 }

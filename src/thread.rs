@@ -37,6 +37,8 @@ pub enum Role {
     Ops,
     /// Writes the log.
     Log,
+    /// Owns the database.
+    Store,
     /// Turns signals into events.
     Signals,
     /// Paces the simulator's answers.
@@ -53,6 +55,8 @@ pub enum State {
     Idle = 1,
     /// Works on the processor: parsing, deciding, encoding.
     Running,
+    /// Waits for the database.
+    WaitingStore,
     /// Waits for one of the provider's permits.
     WaitingPermit,
     /// Looks a name up, connects, or shakes hands.
@@ -82,10 +86,10 @@ macro_rules! names {
 }
 names!(Role {
     Main => "main", Accept => "accept", Front => "front", Worker => "worker", Ops => "ops",
-    Log => "log", Signals => "signals", Simulator => "simulator", Foreign => "foreign",
+    Log => "log", Store => "store", Signals => "signals", Simulator => "simulator", Foreign => "foreign",
 });
 names!(State {
-    Idle => "idle", Running => "running", WaitingPermit => "waiting_permit",
+    Idle => "idle", Running => "running", WaitingStore => "waiting_store", WaitingPermit => "waiting_permit",
     Connecting => "connecting", Sending => "sending", WaitingFirstByte => "waiting_first_byte",
     Relaying => "relaying", Free => "free",
 });

@@ -287,6 +287,10 @@ pub struct Database {
     /// Absolute; a relative path in the file is under the state folder.
     pub path: PathBuf,
     pub log_queries: bool,
+    /// A stored response that was not used for this long is gone; zero stores none.
+    pub responses_ttl: Duration,
+    /// What stored responses may hold together; zero stores none.
+    pub responses_max_bytes: usize,
 }
 
 /// `metrics`.

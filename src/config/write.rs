@@ -43,6 +43,11 @@ impl CheckedConfig {
                 map([
                     ("path", path(&self.database.path)),
                     ("log_queries", self.database.log_queries.into()),
+                    ("responses_ttl", seconds(self.database.responses_ttl)),
+                    (
+                        "responses_max_mb",
+                        (self.database.responses_max_bytes >> 20).into(),
+                    ),
                 ]),
             ),
             (

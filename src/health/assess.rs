@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 use crate::clock::Utc;
 use crate::metrics::window::{View, WINDOW};
 use crate::metrics::{CoordinatorMetrics, Metrics, ProviderShared, Share};
+use crate::store::Store;
 
+use super::database;
 use super::key_metrics::{CPU_PERCENT, KeyMetrics, Level, MEMORY_BYTES, Status};
 use super::system::{Disk, MemoryUse, Reading, Timed};
 use super::{Phase, round};
@@ -34,18 +36,18 @@ const PROVIDER_RATE_LIMITED: f64 = 0.1;
 const FREE_MIN: f64 = 0.05;
 
 /// A status and the sentence that explains it.
-type Verdict = (Status, String);
+pub(super) type Verdict = (Status, String);
 
 /// One entry of `components`.
 #[derive(Serialize)]
 pub(super) struct Component {
-    name: String,
+    pub(super) name: String,
     pub(super) status: Status,
-    message: String,
-    latency_ms: Option<f64>,
-    details: Value,
-    last_check: String,
-    consecutive_failures: u32,
+    pub(super) message: String,
+    pub(super) latency_ms: Option<f64>,
+    pub(super) details: Value,
+    pub(super) last_check: String,
+    pub(super) consecutive_failures: u32,
 }
 
 /// A coordinator's bounds, as configured.
@@ -91,6 +93,7 @@ pub(super) fn assess(
     phase: Phase,
     limits: &BTreeMap<&'static str, Limits>,
     reading: &Reading,
+    store: Option<&Store>,
 ) -> Assessment {
     let now = Utc::now().rfc3339().to_string();
     let mut total = View::empty(metrics.uptime());
@@ -108,6 +111,7 @@ pub(super) fn assess(
     for provider in metrics.providers() {
         components.push(provider_component(&provider, &now));
     }
+    components.extend(store.map(database::component));
     components.extend(system_components(reading));
     let key_metrics = KeyMetrics::new(&total, reading);
     let worst = components.iter().map(|component| component.status).max();
@@ -125,7 +129,7 @@ pub(super) fn assess(
     }
 }
 
-fn ms(duration: Option<Duration>) -> Option<f64> {
+pub(super) fn ms(duration: Option<Duration>) -> Option<f64> {
     duration.map(|duration| round(duration.as_secs_f64() * 1000.0))
 }
 

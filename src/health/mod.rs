@@ -7,12 +7,13 @@
 //! table, [`system`] reads the machine.
 
 mod assess;
+mod database;
 mod key_metrics;
 mod system;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -21,6 +22,7 @@ use serde_json::value::RawValue;
 use crate::clock::Utc;
 use crate::config::CheckedConfig;
 use crate::metrics::{Metrics, VERSION};
+use crate::store::Store;
 use crate::sync::Mutex;
 use crate::thread;
 
@@ -103,6 +105,7 @@ pub struct Health {
     /// By coordinator.
     limits: BTreeMap<&'static str, Limits>,
     demo: bool,
+    store: OnceLock<Arc<Store>>,
     planes: Mutex<Vec<Plane>>,
     summary: Mutex<Option<Arc<Summary>>>,
 }
@@ -168,6 +171,7 @@ impl Health {
             metrics,
             lifecycle,
             demo: config.demo,
+            store: OnceLock::new(),
             planes: Mutex::new("health.planes", Vec::new()),
             summary: Mutex::new("health.summary", None),
         })
@@ -185,6 +189,11 @@ impl Health {
             name: plane,
             wedged: Arc::new(wedged),
         });
+    }
+
+    /// Adds the component `database`, once.
+    pub fn show_store(&self, store: Arc<Store>) {
+        let _ = self.store.set(store);
     }
 
     /// The status and JSON body for a path without query; `None` if it is not one of health's.
@@ -296,7 +305,8 @@ impl Health {
 
     fn assess(&self, phase: Phase) -> Assessment {
         let reading = self.system.reading(&self.metrics);
-        assess::assess(&self.metrics, phase, &self.limits, &reading)
+        let store = self.store.get().map(Arc::as_ref);
+        assess::assess(&self.metrics, phase, &self.limits, &reading, store)
     }
 }
 

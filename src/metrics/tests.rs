@@ -85,6 +85,8 @@ pub(crate) fn config() -> CheckedConfig {
         database: checked::Database {
             path: "/tmp/none.db".into(),
             log_queries: false,
+            responses_ttl: seconds(1),
+            responses_max_bytes: 1 << 20,
         },
         metrics: checked::Metrics {
             sample_rate: 1.0,

@@ -252,7 +252,7 @@ const FLOORS: [&[&str]; 14] = [
     &["coordinator", "health"],
     &["provider"],
     &["simulator"],
-    &["front", "metrics", "diagnostics"],
+    &["front", "metrics", "diagnostics", "store"],
     &["log", "signals", "wire"],
     &["config"],
     &["cancel"],

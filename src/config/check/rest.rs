@@ -57,9 +57,18 @@ pub(super) fn database(raw: &mut Raw<'_>, root: &mut Map<'_>, state_dir: &Path) 
         }
         text
     });
+    let ttl = Bounds {
+        min: 0.0,
+        max: 3660.0 * 86_400.0,
+        ..Bounds::TIMEOUT
+    };
+    let size = Bounds::count(0, 1 << 20).of(Unit::Mebibytes);
+    let month = Duration::from_secs(30 * 86_400);
     let database = Database {
         path: state_dir.join(path.unwrap_or_else(|| "victor.db".to_owned())),
         log_queries: raw.boolean(&mut map, "log_queries", false),
+        responses_ttl: raw.duration(&mut map, "responses_ttl", month, ttl),
+        responses_max_bytes: raw.count(&mut map, "responses_max_mb", 256, size) << 20,
     };
     raw.close(map);
     database

@@ -17,7 +17,6 @@ const NOT_BUILT: &[&str] = &[
     "coordinators.retry",
     "coordinators.named.*.history_limit",
     "coordinators.named.*.retry",
-    "database",
     "models.*[].weight",
     "providers.*.rate_limit",
     "providers.*.enable_batching",
