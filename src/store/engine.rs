@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam::channel::Sender;
 use rusqlite::{Connection, ErrorCode};
@@ -193,13 +193,15 @@ impl Engine {
         outcomes
     }
 
+    /// Runs one job, reading without noting the use.
     fn alone(&mut self, job: &Job, may_write: bool) -> Outcome {
+        let started = Instant::now();
         let is_write = job.is_write();
         let result = if is_write && may_write {
             let result =
                 self.in_transaction(|engine, connection| engine.apply(connection, job, true));
             result.map(|(outcome, _)| {
-                self.status.worked(Duration::ZERO, true);
+                self.status.worked(started.elapsed(), true);
                 outcome
             })
         } else if is_write {
@@ -431,7 +433,7 @@ impl Engine {
     }
 
     fn open_once(&mut self, traced: bool) -> Result<(), OpenError> {
-        let file = File::open(&self.options.path, traced)?;
+        let file = File::open(&self.options.path, self.options.settings, traced)?;
         let judge = |error| file::judge_schema(&error);
         self.totals = responses::totals(&file.connection).map_err(judge)?;
         let version = file

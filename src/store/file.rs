@@ -9,7 +9,7 @@ use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::trace::{TraceEvent, TraceEventCodes};
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
@@ -53,11 +53,12 @@ pub(super) struct File {
 }
 
 impl File {
-    /// Opens the file, made if it is missing, and brings its schema up to date.
+    /// Opens the file, made if it is missing, and brings its schema up to date. `settings` are run
+    /// behind those of every connection.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub fn open(path: &Path, traced: bool) -> Result<Self, OpenError> {
+    pub fn open(path: &Path, settings: &str, traced: bool) -> Result<Self, OpenError> {
         let failed = |error: io::Error| OpenError::Failed(error.to_string());
         make(path).map_err(failed)?;
         let mut file = Self {
@@ -67,6 +68,8 @@ impl File {
         };
         file.trace(traced).map_err(|error| judge(&error))?;
         file.prepare()?;
+        let further = file.connection.execute_batch(settings);
+        further.map_err(|error| judge(&error))?;
         Ok(file)
     }
 
@@ -138,15 +141,20 @@ impl File {
         if self.traced == traced {
             return Ok(());
         }
-        let log = |event: TraceEvent<'_>| {
-            if let TraceEvent::Profile(statement, took) = event {
+        // SQLite's own clock has milliseconds only; one statement is run at a time.
+        let mut started = Instant::now();
+        let log = move |event: TraceEvent<'_>| match event {
+            // What statements run within themselves is shown as a comment.
+            TraceEvent::Stmt(_, text) if !text.starts_with("--") => started = Instant::now(),
+            TraceEvent::Profile(statement, _) => {
+                let duration_ms = started.elapsed().as_micros() as f64 / 1000.0;
                 let text = statement.sql();
-                let words: Vec<&str> = text.split_whitespace().collect();
-                let milliseconds = took.as_secs_f64() * 1000.0;
-                log::info!(duration_ms = milliseconds; "query: {}", words.join(" "));
+                let words: Vec<&str> = text.trim_end_matches(';').split_whitespace().collect();
+                log::info!(duration_ms; "query: {}", words.join(" "));
             }
+            _ => {}
         };
-        let codes = TraceEventCodes::SQLITE_TRACE_PROFILE;
+        let codes = TraceEventCodes::SQLITE_TRACE_STMT | TraceEventCodes::SQLITE_TRACE_PROFILE;
         self.connection.trace_v2(codes, traced.then_some(log))?;
         self.traced = traced;
         Ok(())

@@ -72,7 +72,7 @@ impl Job {
         }
         match (self, outcome) {
             (Self::Keep(_), Ok(_)) => {}
-            (Self::Keep(_), Err(_)) => status.lost(&status.report().message),
+            (Self::Keep(_), Err(error)) => status.lost(&status.why(error)),
             (Self::Conversation { then, .. }, Ok(Done::Conversation(found))) => then(Ok(found)),
             (Self::Conversation { then, .. }, Err(error)) => then(Err(error)),
             (Self::Fetch { then, .. }, Ok(Done::Fetched(found))) => then(Ok(found)),

@@ -20,9 +20,6 @@ mod responses;
 mod schema;
 mod status;
 
-#[cfg(test)]
-mod tests;
-
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -141,6 +138,8 @@ struct Options {
     limits: Limits,
     queue: Bounds,
     retry_after: Duration,
+    /// Further settings of the connection: a test fills the disk with them.
+    settings: &'static str,
     /// Milliseconds since 1970.
     clock: Box<dyn Fn() -> i64 + Send>,
 }
@@ -155,6 +154,7 @@ impl Options {
             },
             queue: QUEUE,
             retry_after: RETRY_AFTER,
+            settings: "",
             clock: Box::new(|| {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH);
                 i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
@@ -358,3 +358,6 @@ impl Drop for Store {
         self.shutdown();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::StoreError;
 use crate::sync::Mutex;
 
 /// How often a line about failures may be written.
@@ -117,6 +118,15 @@ impl Status {
 
     pub fn report(&self) -> Report {
         self.inner.lock().report.clone()
+    }
+
+    /// What is behind `error`, as far as it is known.
+    pub fn why(&self, error: StoreError) -> String {
+        let inner = self.inner.lock();
+        match inner.report.condition {
+            Condition::Failing | Condition::Unavailable => inner.report.message.clone(),
+            Condition::Opening | Condition::Working => error.to_string(),
+        }
     }
 
     /// Whether asking for the database is pointless for now.

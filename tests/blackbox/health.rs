@@ -39,6 +39,7 @@ fn both_planes_answer_in_the_promised_shape() {
             "coordinator.EmbeddingCoordinator",
             "provider.simo",
             "provider.sima",
+            "database",
             "system.memory",
             "system.cpu",
             "system.disk",

@@ -25,5 +25,6 @@ mod overload;
 mod sdk;
 mod signals;
 mod smuggling;
+mod store;
 mod stream_timing;
 mod tidy;

@@ -271,7 +271,7 @@ fn a_real_prometheus_scrapes_it() {
 }
 
 /// Families that have something to measure now.
-const FAMILIES: [(&str, &str); 31] = [
+const FAMILIES: [(&str, &str); 36] = [
     ("victor_coordinator_executions_total", "counter"),
     ("victor_coordinator_errors_total", "counter"),
     ("victor_coordinator_duration_seconds_total", "counter"),
@@ -301,6 +301,11 @@ const FAMILIES: [(&str, &str); 31] = [
     ("victor_http_connections", "gauge"),
     ("victor_http_requests_total", "counter"),
     ("victor_log_dropped_total", "counter"),
+    ("victor_store_queue_depth", "gauge"),
+    ("victor_store_writes_total", "counter"),
+    ("victor_store_responses", "gauge"),
+    ("victor_store_responses_bytes", "gauge"),
+    ("victor_store_evictions_total", "counter"),
     ("victor_build_info", "gauge"),
     ("victor_memory_bytes", "gauge"),
     ("process_resident_memory_bytes", "gauge"),

@@ -176,3 +176,88 @@ fn a_file_that_takes_no_writes_is_still_read_and_shown_as_failing() {
     assert!(ids(&store, "c", &MINE).is_some());
     assert_eq!(store.report().condition, Condition::Working);
 }
+
+#[test]
+fn a_full_disk_loses_what_does_not_fit_and_nothing_else() {
+    let folder = Folder::new("disk-full");
+    let setup = Setup {
+        settings: "PRAGMA max_page_count = 40",
+        ..Setup::default()
+    };
+    let store = setup.open(&folder.file());
+    store.keep(kept("a", None)).unwrap();
+    // Those that wait together fail together at first; what fits is kept all the same.
+    let held = hold(&store);
+    store.keep(large("large", None, 500)).unwrap();
+    store.keep(kept("b", Some("a"))).unwrap();
+    drop(held);
+    assert_eq!(ids(&store, "b", &MINE).unwrap(), ["a", "b"]);
+    assert_eq!(fetch(&store, "large", MINE), Ok(None));
+    let stats = store.stats();
+    assert_eq!((read(&stats.writes_ok), read(&stats.writes_failed)), (2, 1));
+    assert_eq!(read(&stats.responses), 2);
+
+    store.keep(large("large", None, 500)).unwrap();
+    // Asked for behind it, so that it has failed by then; reading alone mends nothing.
+    assert_eq!(fetch(&store, "none", MINE), Ok(None));
+    let report = store.report();
+    assert_eq!(report.condition, Condition::Failing, "{report:?}");
+    assert!(report.message.contains("full"), "{report:?}");
+    store.keep(kept("c", Some("b"))).unwrap();
+    assert_eq!(ids(&store, "c", &MINE).unwrap(), ["a", "b", "c"]);
+    assert_eq!(store.report().condition, Condition::Working);
+    assert!(folder.set_aside().is_empty());
+}
+
+/// Where the child of the test below writes.
+const CHILD_FILE: &str = "VICTOR_TEST_STORE_FILE";
+
+/// No test of its own: what the one below runs in a process that it kills.
+#[test]
+fn a_child_that_writes_until_it_is_killed() {
+    let Some(file) = std::env::var_os(CHILD_FILE) else {
+        return;
+    };
+    let store = Setup::default().open(Path::new(&file));
+    let (mut number, end) = (0_u64, later());
+    while Instant::now() < end && store.keep(large(&number.to_string(), None, 3)).is_ok() {
+        number += 1;
+    }
+}
+
+#[test]
+fn a_kill_at_any_moment_leaves_a_usable_file() {
+    let folder = Folder::new("kill");
+    for round in 0..4_u64 {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "store::tests::faults::a_child_that_writes_until_it_is_killed",
+            ])
+            .env(CHILD_FILE, folder.file())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        // In the midst of its writes: once it has written something, and a bit more each time.
+        let journal = folder.0.join("victor.db-wal");
+        let deadline = later();
+        let grown = (1 + round * 37) << 12;
+        while fs::metadata(&journal).map_or(0, |found| found.len()) < grown {
+            assert!(Instant::now() < deadline);
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let store = Setup::default().open(&folder.file());
+        assert_eq!(store.report().condition, Condition::Working);
+        store.keep(kept("after", None)).unwrap();
+        assert_eq!(ids(&store, "after", &MINE).unwrap(), ["after"]);
+        store.shutdown();
+        let connection = Connection::open(folder.file()).unwrap();
+        let check: String = connection
+            .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(check, "ok");
+        assert!(folder.set_aside().is_empty());
+    }
+}

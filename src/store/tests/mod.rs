@@ -54,6 +54,7 @@ struct Setup {
     bytes_max: u64,
     queue: Bounds,
     retry_after: Duration,
+    settings: &'static str,
 }
 
 impl Default for Setup {
@@ -64,6 +65,7 @@ impl Default for Setup {
             bytes_max: 1 << 20,
             queue: QUEUE,
             retry_after: RETRY_AFTER,
+            settings: "",
         }
     }
 }
@@ -79,6 +81,7 @@ impl Setup {
             },
             queue: self.queue,
             retry_after: self.retry_after,
+            settings: self.settings,
             clock: Box::new(move || clock.load(Ordering::SeqCst)),
         };
         Store::start(options, false).unwrap()

@@ -138,6 +138,9 @@ fn nothing_written_gives_the_defaults() {
             config.database.path.to_str(),
             Some("/var/lib/victor/victor.db")
         );
+        let month = Duration::from_secs(30 * 86_400);
+        assert_eq!(config.database.responses_ttl, month);
+        assert_eq!(config.database.responses_max_bytes, 256 << 20);
         assert!(config.providers.is_empty() && config.auth.keys.is_empty());
         assert_eq!(config.coordinators.len(), 2);
     }
@@ -265,6 +268,14 @@ fn single_faults_say_what_is_wrong() {
     check(
         "providers: {antropic: {}}",
         "f:1:13: providers.antropic: has no `kind`",
+    );
+    check(
+        "database: {responses_ttl: -1}",
+        "f:1:12: database.responses_ttl: `-1` is out of range",
+    );
+    check(
+        "database: {responses_max_mb: 1GB}",
+        "f:1:12: database.responses_max_mb: `1GB` carries a unit",
     );
     check(
         "providers: {x: {kind: openai}}",
