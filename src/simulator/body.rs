@@ -72,17 +72,22 @@ impl Chat<'_> {
         if let Some(stops) = &self.stop_sequences {
             return Ok(stops.clone());
         }
-        match self.stop.map(RawValue::get) {
-            None => Ok(Vec::new()),
-            Some(one) if one.starts_with('"') => Ok(vec![serde_json::from_str(one)?]),
-            Some(many) => serde_json::from_str(many),
-        }
+        self.stop.map_or(Ok(Vec::new()), stops)
     }
 
     /// The bytes of the prompt beside the messages: system prompt and tools.
     pub fn beside_messages_bytes(&self) -> usize {
         let bytes = |raw: Option<&RawValue>| raw.map_or(0, |raw| raw.get().len());
         bytes(self.system) + bytes(self.tools)
+    }
+}
+
+/// OpenAI's `stop`: one string, or a list.
+pub fn stops(stop: &RawValue) -> Result<Vec<String>, serde_json::Error> {
+    if stop.get().starts_with('"') {
+        Ok(vec![serde_json::from_str(stop.get())?])
+    } else {
+        serde_json::from_str(stop.get())
     }
 }
 

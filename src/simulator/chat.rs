@@ -7,13 +7,17 @@
 
 use super::part::Part;
 use super::text::Words;
-use super::{anthropic, openai};
+use super::{anthropic, legacy, openai, responses};
 
 /// Whose wording an answer has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Api {
     /// OpenAI's `/v1/chat/completions`.
     Chat,
+    /// OpenAI's `/v1/completions`.
+    Legacy,
+    /// OpenAI's `/v1/responses`.
+    Responses,
     /// Anthropic's `/v1/messages`.
     Messages,
 }
@@ -62,6 +66,10 @@ pub struct Chat {
     pub stop_sequence: Option<String>,
     /// What every OpenAI event begins with; made once.
     pub event_head: Vec<u8>,
+    /// The members of a response that repeat its request.
+    pub echo: Vec<u8>,
+    /// Whether a response's thoughts carry their encrypted form.
+    pub is_encrypted: bool,
 }
 
 impl Chat {
@@ -99,6 +107,8 @@ impl Chat {
     pub fn openings(&self) -> usize {
         match self.api {
             Api::Chat => self.choices.len(),
+            Api::Legacy => 0,
+            Api::Responses => responses::OPENINGS,
             Api::Messages => anthropic::OPENINGS,
         }
     }
@@ -107,6 +117,8 @@ impl Chat {
     pub fn part_openings(&self, part: usize) -> usize {
         match self.api {
             Api::Chat => openai::part_openings(self, part),
+            Api::Legacy => 0,
+            Api::Responses => responses::part_openings(&self.parts[part]),
             Api::Messages => anthropic::part_openings(part),
         }
     }
@@ -114,7 +126,8 @@ impl Chat {
     /// How many events end a part.
     pub fn part_closings(&self, part: usize) -> usize {
         match self.api {
-            Api::Chat => 0,
+            Api::Chat | Api::Legacy => 0,
+            Api::Responses => responses::part_closings(&self.parts[part]),
             Api::Messages => anthropic::part_closings(&self.parts[part]),
         }
     }
@@ -122,15 +135,18 @@ impl Chat {
     /// How many events close the stream; the last one is the end marker.
     pub fn closings(&self) -> usize {
         match self.api {
-            Api::Chat => self.choices.len() + usize::from(self.include_usage) + 1,
+            Api::Chat | Api::Legacy => self.choices.len() + usize::from(self.include_usage) + 1,
+            Api::Responses => responses::CLOSINGS,
             Api::Messages => anthropic::CLOSINGS,
         }
     }
 
     /// Appends event `number` (from 0) of the stream.
-    pub fn event(&self, event: Event, _number: u32, out: &mut Vec<u8>) {
+    pub fn event(&self, event: Event, number: u32, out: &mut Vec<u8>) {
         match self.api {
             Api::Chat => openai::event(self, event, out),
+            Api::Legacy => legacy::event(self, event, out),
+            Api::Responses => responses::event(self, event, number, out),
             Api::Messages => anthropic::event(self, event, out),
         }
     }
@@ -139,6 +155,8 @@ impl Chat {
     pub fn plain(&self, out: &mut Vec<u8>) {
         match self.api {
             Api::Chat => openai::plain(self, out),
+            Api::Legacy => legacy::plain(self, out),
+            Api::Responses => responses::plain(self, out),
             Api::Messages => anthropic::plain(self, out),
         }
     }

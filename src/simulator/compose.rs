@@ -25,7 +25,7 @@ const THOUGHT_TOKENS: u32 = 8;
 /// Tokens beyond those that `cut`, `stall` and `malformed` need to show themselves.
 const TOKENS_BEYOND: u32 = 8;
 /// Answers to one request (the vendor's bound).
-const CHOICES_MAX: i64 = 128;
+pub(super) const CHOICES_MAX: i64 = 128;
 /// Tokens of all choices together.
 const TOKENS_TOTAL_MAX: i64 = 4_000_000;
 /// The context window that `context-length` pretends to.
@@ -59,11 +59,8 @@ impl Asked {
     /// # Errors
     /// More tokens are asked for than all choices may have.
     pub fn compose(self, api: Api) -> Result<Composed, Stop> {
-        let (n, tokens) = (self.choices, tokens(&self.behaviours));
-        if i64::from(tokens) * i64::from(n) > TOKENS_TOTAL_MAX {
-            let why = format_args!("{n} answers of {tokens} tokens are too much");
-            return Err(invalid("n", why));
-        }
+        let n = self.choices;
+        let tokens = bound_tokens(&self.behaviours, n)?;
         let mut left = self.most.unwrap_or(u32::MAX);
         let mut parts = Vec::with_capacity(1);
         if self.behaviours.thinking {
@@ -197,8 +194,12 @@ fn tokens_max(dialect: Dialect, request: &body::Chat<'_>) -> Result<Option<u32>,
 pub(super) fn chat(plan: &mut Plan<'_>) -> Result<Body, Stop> {
     let mut request: body::Chat<'_> = read(plan)?;
     let (messages, behaviours, seed) = conversation(plan, &mut request)?;
+    let api = match plan.dialect {
+        Dialect::OpenAi => Api::Chat,
+        Dialect::Anthropic => Api::Messages,
+    };
     let prompt = prompt_tokens(&request, &messages);
-    refuse_prompt(plan.dialect, &behaviours, &messages, prompt)?;
+    refuse_prompt(api, &behaviours, &messages, prompt)?;
     let most = tokens_max(plan.dialect, &request)?;
     let n = match plan.dialect {
         Dialect::OpenAi => bounded("n", request.n.unwrap_or(1), CHOICES_MAX)?,
@@ -231,10 +232,6 @@ pub(super) fn chat(plan: &mut Plan<'_>) -> Result<Body, Stop> {
     let include_usage = request
         .stream_options
         .and_then(|options| options.include_usage);
-    let api = match plan.dialect {
-        Dialect::OpenAi => Api::Chat,
-        Dialect::Anthropic => Api::Messages,
-    };
     let mut chat = answer(plan, api, prompt, asked)?;
     if plan.stream && api == Api::Chat {
         chat.include_usage = include_usage.unwrap_or(false);
@@ -244,7 +241,12 @@ pub(super) fn chat(plan: &mut Plan<'_>) -> Result<Body, Stop> {
 }
 
 /// The answer of whichever endpoint.
-fn answer(plan: &Plan<'_>, api: Api, prompt: u32, asked: Asked) -> Result<Box<Chat>, Stop> {
+pub(super) fn answer(
+    plan: &Plan<'_>,
+    api: Api,
+    prompt: u32,
+    asked: Asked,
+) -> Result<Box<Chat>, Stop> {
     let model = plan.model.as_deref().unwrap_or_default();
     let id = text::mix(asked.seed ^ text::hash(model.as_bytes()));
     let cached_tokens = asked.behaviours.cached;
@@ -260,10 +262,13 @@ fn answer(plan: &Plan<'_>, api: Api, prompt: u32, asked: Asked) -> Result<Box<Ch
         parts: composed.parts,
         stop_sequence: composed.stop_sequence,
         event_head: Vec::new(),
+        echo: Vec::new(),
+        is_encrypted: false,
     }))
 }
 
-fn body(plan: &Plan<'_>, chat: Box<Chat>) -> Body {
+/// The answer, plain or streamed as was asked for.
+pub(super) fn body(plan: &Plan<'_>, chat: Box<Chat>) -> Body {
     if plan.stream {
         Body::Events(chat)
     } else {
@@ -272,26 +277,30 @@ fn body(plan: &Plan<'_>, chat: Box<Chat>) -> Body {
 }
 
 /// The behaviours that refuse the prompt itself.
-fn refuse_prompt(
-    dialect: Dialect,
+pub(super) fn refuse_prompt(
+    api: Api,
     behaviours: &Behaviours,
     messages: &Messages,
     prompt: u32,
 ) -> Result<(), Stop> {
     if behaviours.context_length {
         let tokens = prompt.saturating_add(CONTEXT_TOKENS);
-        return Err(match dialect {
-            Dialect::OpenAi => Fault::new(
-                400,
-                format!(
-                    "This model's maximum context length is {CONTEXT_TOKENS} tokens. However, \
-                     your messages resulted in {tokens} tokens. Please reduce the length of the \
-                     messages."
-                ),
+        let too_long = |text: String| Fault::new(400, text).code("context_length_exceeded");
+        let resulted = |what: &str| {
+            format!(
+                "This model's maximum context length is {CONTEXT_TOKENS} tokens. However, your \
+                 {what} resulted in {tokens} tokens. Please reduce the length of the {what}."
             )
-            .param("messages")
-            .code("context_length_exceeded"),
-            Dialect::Anthropic => Fault::new(
+        };
+        return Err(match api {
+            Api::Chat => too_long(resulted("messages")).param("messages"),
+            Api::Legacy => too_long(resulted("prompt")).param("prompt"),
+            Api::Responses => {
+                let text = "Your input exceeds the context window of this model. Please adjust \
+                            your input and try again.";
+                too_long(text.to_owned()).param("input")
+            }
+            Api::Messages => Fault::new(
                 400,
                 format!("prompt is too long: {tokens} tokens > {CONTEXT_TOKENS} maximum"),
             ),
@@ -304,6 +313,16 @@ fn refuse_prompt(
         return Err(Fault::new(400, text).param("messages").into());
     }
     Ok(())
+}
+
+/// How many tokens each of `n` answers has, if all together are not too many.
+pub(super) fn bound_tokens(behaviours: &Behaviours, n: u32) -> Result<u32, Stop> {
+    let tokens = tokens(behaviours);
+    if i64::from(tokens) * i64::from(n) > TOKENS_TOTAL_MAX {
+        let why = format_args!("{n} answers of {tokens} tokens are too much");
+        return Err(invalid("n", why));
+    }
+    Ok(tokens)
 }
 
 /// How many tokens an answer has before `max_tokens` and stop sequences shorten it.

@@ -30,7 +30,8 @@ pub fn event_head(id: u64, model_json: &str) -> Vec<u8> {
     out
 }
 
-fn tail(chat: &Chat) -> &'static [u8] {
+/// What every chunk of this answer ends with.
+pub fn tail(chat: &Chat) -> &'static [u8] {
     if chat.include_usage {
         TAIL_NULL_USAGE
     } else {
@@ -271,7 +272,8 @@ fn push_call(out: &mut Vec<u8>, id: u64, call: &Call, arguments: &str) {
     out.push(b'}');
 }
 
-fn push_usage(out: &mut Vec<u8>, chat: &Chat) {
+/// Appends the usage.
+pub fn push_usage(out: &mut Vec<u8>, chat: &Chat) {
     let prompt = chat.prompt_tokens.saturating_add(chat.cached_tokens);
     let (completion, thought) = (chat.tokens_total(), chat.tokens_thought());
     let (cached, total) = (chat.cached_tokens, prompt.saturating_add(completion));

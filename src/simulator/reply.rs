@@ -1,5 +1,6 @@
 //! The routes of the simulator, and the answers that need no model: embeddings, models. Pure;
-//! called by `script::plan`. What a model would say is put together in `compose`.
+//! called by `script::plan`. What a model would say is put together in `compose` and
+//! `respond`.
 
 use std::borrow::Cow;
 
@@ -11,7 +12,7 @@ use super::fault::{Dialect, Fault, push_json};
 use super::script::{Plan, Stop, unknown_model};
 use super::steps::Body;
 use super::vectors::Vectors;
-use super::{anthropic, compose, openai};
+use super::{anthropic, compose, openai, respond};
 
 /// The key that is refused; any other, and none, is accepted.
 const BAD_KEY: &str = "bad-key";
@@ -36,6 +37,8 @@ pub(super) fn body(plan: &mut Plan<'_>) -> Result<Body, Stop> {
     let path = plan.request.path;
     let (allowed, answer): (_, Route) = match path {
         "/v1/chat/completions" | "/v1/messages" => ("POST", compose::chat),
+        "/v1/responses" => ("POST", respond::response),
+        "/v1/completions" => ("POST", respond::completion),
         "/v1/messages/count_tokens" => ("POST", compose::count_tokens),
         "/v1/embeddings" => ("POST", embeddings),
         "/v1/models" => ("GET", models),

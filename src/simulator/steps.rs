@@ -149,7 +149,9 @@ impl Steps {
     /// About how many bytes are still to be made without a wait in between: what decides whether
     /// a thread that must not work long may do it.
     pub fn work_bytes(&self) -> usize {
-        let tokens = |chat: &Chat, each: usize| chat.tokens_total() as usize * each + 1024;
+        let tokens = |chat: &Chat, each: usize| {
+            chat.tokens_total() as usize * each + 1024 + 3 * chat.echo.len()
+        };
         match &self.body {
             Body::Ready(_) => 0,
             Body::Plain(chat) => tokens(chat, 8),

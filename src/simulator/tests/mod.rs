@@ -1,11 +1,12 @@
 //! Scripts without a socket: what is planned for a request, and every byte of it.
 //!
 //! `answers` holds what the vendors' SDKs require of an answer that goes well, `parts` what it can
-//! consist of, `faults` what is wrong with one that does not.
+//! consist of, `responses` OpenAI's other endpoints, `faults` what is wrong with one that does not.
 
 mod answers;
 mod faults;
 mod parts;
+mod responses;
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,6 +17,8 @@ use crate::simulator::state::State;
 
 const CHAT: &str = "/v1/chat/completions";
 const MESSAGES: &str = "/v1/messages";
+const RESPONSES: &str = "/v1/responses";
+const COMPLETIONS: &str = "/v1/completions";
 
 fn request<'a>(path: &'a str, body: &'a str) -> SimRequest<'a> {
     SimRequest {
