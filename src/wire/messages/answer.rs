@@ -69,7 +69,10 @@ fn part_of(view: View<'_>) -> Result<Option<PartKind<'_>>, NotOfDialect> {
     let block = Block::of(view, |_| {});
     let kind = match block.kind().as_ref() {
         "text" => lit(block.text).map(PartKind::Text),
-        "thinking" => block.thought(),
+        "thinking" => lit(block.thinking).map(|text| PartKind::Thinking {
+            text,
+            signature: block.signature(),
+        }),
         "redacted_thinking" => {
             let data = lit(block.data);
             data.map(PartKind::RedactedThinking)

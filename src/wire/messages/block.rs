@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::super::form::{PartKind, Stop, Tokens, Untranslatable};
+use super::super::form::{Stop, Tokens, Untranslatable};
 use super::super::json::view::{Lit, View};
 use super::super::json::write::Writer;
 use super::super::usage::Usage;
@@ -64,7 +64,7 @@ impl Place<'_> {
 }
 
 impl fmt::Display for Place<'_> {
-    // As deep as the codec's functions, which is four containers.
+    // As deep as the codec goes into a body, which its types bound.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Top(name) => out.write_str(name),
@@ -158,13 +158,9 @@ impl<'a> Block<'a> {
         self.kind.and_then(View::string).unwrap_or_default()
     }
 
-    /// A `thinking` block; `None` if it has no text. The signature of a model that signs nothing
-    /// is empty.
-    pub(super) fn thought(&self) -> Option<PartKind<'a>> {
-        Some(PartKind::Thinking {
-            text: self.thinking?.lit()?,
-            signature: lit(self.signature).filter(|it| !it.is_empty()),
-        })
+    /// The signature of a `thinking` block; that of a model which signs nothing is empty.
+    pub(super) fn signature(&self) -> Option<Lit<'a>> {
+        lit(self.signature).filter(|signature| !signature.is_empty())
     }
 }
 
@@ -182,7 +178,7 @@ pub(super) fn stop_of(reason: &str) -> Stop {
 }
 
 /// What an answer held, as far as its `stop_reason` depends on that.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Held {
     pub(super) tool_call: bool,
     pub(super) refusal: bool,

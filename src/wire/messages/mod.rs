@@ -12,9 +12,14 @@
 mod answer;
 mod block;
 mod decoder;
+mod encoder;
+mod read_content;
+mod read_request;
 mod write_content;
 mod write_request;
 
 pub use answer::{read_answer, write_answer};
 pub use decoder::Decoder;
+pub use encoder::Encoder;
+pub use read_request::read_request;
 pub use write_request::write_request;
