@@ -13,7 +13,17 @@
 //! Start at [`read_request`], whose conversation is in `items` and `content`; then
 //! [`write_answer`] for the response object, and [`Encoder`] for the same in events.
 
+mod asked;
+mod content;
 mod fields;
+mod items;
 mod observe;
+mod request;
+#[cfg(test)]
+mod tests;
+mod tools;
 
+pub use asked::{Asked, read_asked};
+pub use items::{input_items, output_items, referenced_items};
 pub use observe::{Seen, observe};
+pub use request::read_request;
