@@ -13,17 +13,22 @@
 //! Start at [`read_request`], whose conversation is in `items` and `content`; then
 //! [`write_answer`] for the response object, and [`Encoder`] for the same in events.
 
+mod answer;
 mod asked;
 mod content;
 mod fields;
 mod items;
+mod object;
 mod observe;
+mod output;
 mod request;
 #[cfg(test)]
 mod tests;
 mod tools;
 
+pub use answer::write_answer;
 pub use asked::{Asked, read_asked};
 pub use items::{input_items, output_items, referenced_items};
 pub use observe::{Seen, observe};
+pub use output::response_of;
 pub use request::read_request;

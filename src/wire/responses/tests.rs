@@ -1,7 +1,16 @@
 //! What the tests of this codec have in common.
 
+use super::super::Dialect;
 use super::super::form::{Part, PartKind, Source, Turn};
 use super::super::json::view::Lit;
+use super::super::translate::About;
+
+pub(super) const ABOUT: About<'static> = About {
+    now: 1_700_000_000,
+    include_usage: false,
+    provider: Dialect::Anthropic,
+    response_id: "resp_1",
+};
 
 /// Turns in few words: `user: "hi" / assistant: think "a" sig; call c1 f "{}"`.
 pub(super) fn shown(turns: &[Turn<'_>]) -> String {
