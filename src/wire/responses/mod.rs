@@ -16,10 +16,13 @@
 mod answer;
 mod asked;
 mod content;
+mod encoder;
+mod events;
 mod fields;
 mod items;
 mod object;
 mod observe;
+mod open;
 mod output;
 mod request;
 #[cfg(test)]
@@ -28,6 +31,7 @@ mod tools;
 
 pub use answer::write_answer;
 pub use asked::{Asked, read_asked};
+pub use encoder::Encoder;
 pub use items::{input_items, output_items, referenced_items};
 pub use observe::{Seen, observe};
 pub use output::response_of;

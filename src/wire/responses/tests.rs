@@ -3,7 +3,8 @@
 use super::super::Dialect;
 use super::super::form::{Part, PartKind, Source, Turn};
 use super::super::json::view::Lit;
-use super::super::translate::About;
+use super::super::{sse, translate::About};
+use serde_json::Value;
 
 pub(super) const ABOUT: About<'static> = About {
     now: 1_700_000_000,
@@ -57,4 +58,15 @@ fn shown_source(source: &Source<'_>) -> String {
         Source::Text(text) => format!("{:?}", text.unescape()),
         Source::File { id, .. } => id.unescape().into_owned(),
     }
+}
+
+/// The events of `stream`, each named after its `type` and numbered in turn.
+pub(super) fn events_of(stream: &[u8]) -> Vec<Value> {
+    let events = sse::events(stream).enumerate().map(|(number, event)| {
+        let data: Value = serde_json::from_slice(&event.data.unwrap()).unwrap();
+        assert_eq!(event.name, data["type"].as_str());
+        assert_eq!(data["sequence_number"], number);
+        data
+    });
+    events.collect()
 }
