@@ -8,7 +8,7 @@
 //!
 //! Source: the types of the vendor's SDKs (`openai` for Node.js, `resources/responses`) and
 //! platform.openai.com/docs/api-reference/responses. A response that the vendor itself has written
-//! is only ever looked at ([`observe`]).
+//! is only ever looked at ([`observe()`]).
 //!
 //! Start at [`read_request`], whose conversation is in `items` and `content`; then
 //! [`write_answer`] for the response object, and [`Encoder`] for the same in events.

@@ -1,7 +1,7 @@
 //! What a provider's own responses say of themselves, for accounting only.
 //!
 //! Where a caller and a provider both speak responses, a body passes through as it is. Start at
-//! [`observe`].
+//! [`observe()`].
 
 use std::borrow::Cow;
 
