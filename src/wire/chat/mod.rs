@@ -9,8 +9,12 @@
 //! Start at [`read_request`] and [`write_request`], then [`read_answer`] and [`write_answer`] for
 //! whole answers, and [`Decoder`] and [`Encoder`] for streams.
 
+mod answer_in;
 mod content_out;
 mod request_out;
+mod said;
+mod shape;
 mod turns_out;
 
+pub use answer_in::read_answer;
 pub use request_out::write_request;
