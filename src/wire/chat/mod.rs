@@ -10,11 +10,14 @@
 //! whole answers, and [`Decoder`] and [`Encoder`] for streams.
 
 mod answer_in;
+mod choice;
 mod content_out;
+mod decoder;
 mod request_out;
 mod said;
 mod shape;
 mod turns_out;
 
 pub use answer_in::read_answer;
+pub use decoder::Decoder;
 pub use request_out::write_request;
