@@ -11,13 +11,18 @@
 
 mod answer_in;
 mod choice;
+mod content_in;
 mod content_out;
 mod decoder;
+mod request_in;
 mod request_out;
 mod said;
 mod shape;
+mod tools_in;
+mod turns_in;
 mod turns_out;
 
 pub use answer_in::read_answer;
 pub use decoder::Decoder;
+pub use request_in::read_request;
 pub use request_out::write_request;
