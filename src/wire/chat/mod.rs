@@ -10,10 +10,12 @@
 //! whole answers, and [`Decoder`] and [`Encoder`] for streams.
 
 mod answer_in;
+mod answer_out;
 mod choice;
 mod content_in;
 mod content_out;
 mod decoder;
+mod encoder;
 mod request_in;
 mod request_out;
 mod said;
@@ -23,6 +25,11 @@ mod turns_in;
 mod turns_out;
 
 pub use answer_in::read_answer;
+pub use answer_out::write_answer;
 pub use decoder::Decoder;
+pub use encoder::Encoder;
 pub use request_in::read_request;
 pub use request_out::write_request;
+
+#[cfg(test)]
+mod tests;
