@@ -20,6 +20,7 @@ pub mod near;
 pub mod openai;
 pub mod request;
 pub mod responses;
+pub mod sequencer;
 pub mod sse;
 pub mod stream;
 pub mod translate;
