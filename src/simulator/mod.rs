@@ -30,6 +30,7 @@ pub mod script;
 mod server;
 pub mod state;
 pub mod steps;
+mod strict;
 mod text;
 mod timer;
 mod tool;

@@ -9,7 +9,7 @@ use std::io::Write;
 use super::behaviour::CATALOGUE;
 use super::chat::{Chat, Event, Finish};
 use super::fault::push_json;
-use super::part::{Calls, Part};
+use super::part::Part;
 use super::tool::Call;
 
 /// `created` of everything, in seconds since the epoch: fixed, so that answers are deterministic.
@@ -232,11 +232,10 @@ fn message(chat: &Chat, choice: usize, out: &mut Vec<u8>) {
 }
 
 fn push_calls(chat: &Chat, choice: usize, out: &mut Vec<u8>) {
-    let of = |part| match part {
-        &Part::Calls(ref calls) => Some(calls),
-        _ => None,
-    };
-    let calls = chat.parts.iter().filter_map(of).flat_map(Calls::calls);
+    let calls = chat.parts.iter().flat_map(|part| match part {
+        Part::Calls(calls) => calls.calls(),
+        _ => &[],
+    });
     for (number, call) in calls.enumerate() {
         out.extend_from_slice(if number == 0 { b"{" } else { b",{" });
         push_call(
