@@ -20,6 +20,7 @@ mod format;
 mod in_process;
 mod journal;
 mod legacy;
+mod logprobs;
 mod openai;
 mod part;
 mod reply;
