@@ -48,7 +48,7 @@ pub struct Chat<'a> {
 }
 
 /// OpenAI's `stream_options`.
-#[derive(Default, Deserialize)]
+#[derive(Clone, Copy, Default, Deserialize)]
 #[serde(default)]
 pub struct StreamOptions {
     pub include_usage: Option<bool>,

@@ -7,7 +7,7 @@
 
 use super::part::Part;
 use super::text::Words;
-use super::{anthropic, legacy, openai, responses};
+use super::{anthropic, legacy, logprobs, openai, responses};
 
 /// Whose wording an answer has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +68,8 @@ pub struct Chat {
     pub event_head: Vec<u8>,
     /// The members of a response that repeat its request.
     pub echo: Vec<u8>,
+    /// How many alternatives to each token are told, if how likely it was is asked for.
+    pub logprobs: Option<u8>,
     /// Whether a response's thoughts carry their encrypted form.
     pub is_encrypted: bool,
 }
@@ -101,6 +103,11 @@ impl Chat {
             choices.map(|choice| part.tokens(&choice.words))
         });
         all.fold(0, u32::saturating_add)
+    }
+
+    /// About how many bytes what is told of a token adds to it.
+    pub fn logprob_bytes(&self) -> usize {
+        self.logprobs.map_or(0, logprobs::entry_bytes)
     }
 
     /// How many events open the stream.

@@ -10,6 +10,7 @@ use super::body::{self, Messages};
 use super::chat::{Api, Chat, Choice, Finish};
 use super::fault::{Dialect, Fault};
 use super::format;
+use super::logprobs::TOP_MAX;
 use super::openai;
 use super::part::{Calls, Fragments, Part};
 use super::reply::{bounded, invalid, json, missing, read};
@@ -28,6 +29,8 @@ const TOKENS_BEYOND: u32 = 8;
 pub(super) const CHOICES_MAX: i64 = 128;
 /// Tokens of all choices together.
 const TOKENS_TOTAL_MAX: i64 = 4_000_000;
+/// What is told of all tokens together: it is not to fill the memory.
+const LOGPROBS_BYTES_MAX: usize = 64 << 20;
 /// The context window that `context-length` pretends to.
 const CONTEXT_TOKENS: u32 = 8192;
 
@@ -232,12 +235,28 @@ pub(super) fn chat(plan: &mut Plan<'_>) -> Result<Body, Stop> {
     let include_usage = request
         .stream_options
         .and_then(|options| options.include_usage);
+    let logprobs = logprobs(api, &request)?;
     let mut chat = answer(plan, api, prompt, asked)?;
+    chat.logprobs = logprobs;
+    if chat.tokens_total() as usize * chat.logprob_bytes() > LOGPROBS_BYTES_MAX {
+        return Err(invalid("logprobs", "too much for so many tokens"));
+    }
     if plan.stream && api == Api::Chat {
         chat.include_usage = include_usage.unwrap_or(false);
         chat.event_head = openai::event_head(chat.id, &chat.model_json);
     }
     Ok(body(plan, chat))
+}
+
+/// How many alternatives to each token are asked for, if any word of that is said.
+fn logprobs(api: Api, request: &body::Chat<'_>) -> Result<Option<u8>, Stop> {
+    if api != Api::Chat || request.logprobs != Some(true) {
+        return Ok(None);
+    }
+    let asked = request.top_logprobs.unwrap_or(0);
+    let top = u8::try_from(asked).ok().filter(|top| *top <= TOP_MAX);
+    let wrong = format_args!("expected 0 to {TOP_MAX}, but got {asked}.");
+    top.map(Some).ok_or_else(|| invalid("top_logprobs", wrong))
 }
 
 /// The answer of whichever endpoint.
@@ -263,6 +282,7 @@ pub(super) fn answer(
         stop_sequence: composed.stop_sequence,
         event_head: Vec::new(),
         echo: Vec::new(),
+        logprobs: None,
         is_encrypted: false,
     }))
 }

@@ -18,7 +18,7 @@ pub struct Fault {
     /// What was wrong.
     pub message: Cow<'static, str>,
     /// OpenAI's `param`: the field at fault.
-    pub param: Option<&'static str>,
+    pub param: Option<Cow<'static, str>>,
     /// OpenAI's `code`.
     pub code: Option<&'static str>,
 }
@@ -35,9 +35,9 @@ impl Fault {
     }
 
     /// Names the field at fault.
-    pub fn param(self, param: &'static str) -> Self {
+    pub fn param(self, param: impl Into<Cow<'static, str>>) -> Self {
         Self {
-            param: Some(param),
+            param: Some(param.into()),
             ..self
         }
     }
@@ -114,7 +114,7 @@ impl Fault {
                 out.extend_from_slice(b"{\"error\":{\"message\":");
                 push_json(&mut out, &self.message);
                 let _ = write!(out, ",\"type\":\"{}\",\"param\":", openai_type(self.status));
-                push_optional(&mut out, self.param);
+                push_optional(&mut out, self.param.as_deref());
                 out.extend_from_slice(b",\"code\":");
                 push_optional(&mut out, self.code);
                 out.extend_from_slice(b"}}");

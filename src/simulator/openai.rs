@@ -5,11 +5,13 @@
 //! only the headers tell two requests apart.
 
 use std::io::Write;
+use std::ops::Range;
 
 use super::behaviour::CATALOGUE;
 use super::chat::{Chat, Event, Finish};
 use super::fault::push_json;
-use super::part::{Calls, Part};
+use super::logprobs::push_entry;
+use super::part::Part;
 use super::tool::Call;
 
 /// `created` of everything, in seconds since the epoch: fixed, so that answers are deterministic.
@@ -148,7 +150,44 @@ fn token(chat: &Chat, part: usize, index: u32, choice: usize, out: &mut Vec<u8>)
             out.extend_from_slice(b"}}]");
         }
     }
-    chunk_tail(chat, out);
+    if chat.logprobs.is_some() {
+        out.extend_from_slice(b"},\"logprobs\":");
+        push_logprobs(chat, part, index..index + 1, choice, out);
+        out.extend_from_slice(b",\"finish_reason\":null}");
+        out.extend_from_slice(tail(chat));
+    } else {
+        chunk_tail(chat, out);
+    }
+}
+
+/// How likely some tokens of one part were. Of thoughts and calls that is not told.
+fn push_logprobs(chat: &Chat, part: usize, tokens: Range<u32>, choice: usize, out: &mut Vec<u8>) {
+    let own = &chat.parts[part];
+    let (head, tail) = match (own, chat.logprobs) {
+        (_, None) | (Part::Thinking(_) | Part::Calls(_), _) => {
+            return out.extend_from_slice(b"null");
+        }
+        (Part::Refusal(_), _) => ("{\"content\":null,\"refusal\":[", "]}"),
+        (Part::Text | Part::Json(_), _) => ("{\"content\":[", "],\"refusal\":null}"),
+    };
+    out.extend_from_slice(head.as_bytes());
+    let first = tokens.start;
+    let mut word = Vec::new();
+    for index in tokens {
+        if index > first {
+            out.push(b',');
+        }
+        word.clear();
+        match own {
+            Part::Json(document) => word.extend_from_slice(document.get(index).as_bytes()),
+            Part::Refusal(words) => words.token(index, &mut word),
+            _ => chat.choices[choice].words.token(index, &mut word),
+        }
+        let token = std::str::from_utf8(&word).unwrap_or_default();
+        let seed = chat.id ^ u64::from(index) ^ (choice as u64) << 32;
+        push_entry(out, token, seed, chat.logprobs.unwrap_or(0));
+    }
+    out.extend_from_slice(tail.as_bytes());
 }
 
 /// The finish reason of each choice, the usage if it was asked for, the end marker.
@@ -185,11 +224,11 @@ pub fn plain(chat: &Chat, out: &mut Vec<u8>) {
             "{{\"index\":{index},\"message\":{{\"role\":\"assistant\""
         );
         message(chat, index, out);
+        out.extend_from_slice(b",\"annotations\":[]},\"logprobs\":");
+        let part = chat.parts.len() - 1;
+        push_logprobs(chat, part, 0..chat.tokens(part, index), index, out);
         let reason = finish_reason(chat, index);
-        let _ = write!(
-            out,
-            ",\"annotations\":[]}},\"logprobs\":null,\"finish_reason\":\"{reason}\"}}"
-        );
+        let _ = write!(out, ",\"finish_reason\":\"{reason}\"}}");
     }
     out.extend_from_slice(b"],\"usage\":");
     push_usage(out, chat);
@@ -232,11 +271,10 @@ fn message(chat: &Chat, choice: usize, out: &mut Vec<u8>) {
 }
 
 fn push_calls(chat: &Chat, choice: usize, out: &mut Vec<u8>) {
-    let of = |part| match part {
-        &Part::Calls(ref calls) => Some(calls),
-        _ => None,
-    };
-    let calls = chat.parts.iter().filter_map(of).flat_map(Calls::calls);
+    let calls = chat.parts.iter().flat_map(|part| match part {
+        Part::Calls(calls) => calls.calls(),
+        _ => &[],
+    });
     for (number, call) in calls.enumerate() {
         out.extend_from_slice(if number == 0 { b"{" } else { b",{" });
         push_call(

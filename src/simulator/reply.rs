@@ -12,7 +12,7 @@ use super::fault::{Dialect, Fault, push_json};
 use super::script::{Plan, Stop, unknown_model};
 use super::steps::Body;
 use super::vectors::Vectors;
-use super::{anthropic, compose, openai, respond};
+use super::{anthropic, compose, openai, respond, strict};
 
 /// The key that is refused; any other, and none, is accepted.
 const BAD_KEY: &str = "bad-key";
@@ -60,13 +60,25 @@ pub(super) fn body(plan: &mut Plan<'_>) -> Result<Body, Stop> {
 pub(super) fn read<'de, T: Deserialize<'de>>(plan: &Plan<'de>) -> Result<T, Stop> {
     let body: &'de [u8] = plan.request.body;
     serde_json::from_slice(body).map_err(|error| {
-        let text = if error.is_data() {
-            format!("Invalid request body: {error}")
-        } else {
-            format!("We could not parse the JSON body of your request: {error}")
-        };
-        Fault::new(400, text).into()
+        if !error.is_data() {
+            let text = format!("We could not parse the JSON body of your request: {error}");
+            return Fault::new(400, text).into();
+        }
+        refused_strictly(plan).unwrap_or_else(|| {
+            let text = format!("Invalid request body: {error}");
+            Fault::new(400, text).into()
+        })
     })
+}
+
+/// What the vendor would say of a body that is of another shape, where that is asked for.
+fn refused_strictly(plan: &Plan<'_>) -> Option<Stop> {
+    let request = plan.request;
+    let body: serde_json::Value = serde_json::from_slice(request.body).ok()?;
+    let model = body.get("model").and_then(serde_json::Value::as_str);
+    let spec = Spec::parse(model, request.x_sim).ok()?;
+    let checked = strict::check(plan.dialect, request.path, request.body);
+    checked.err().filter(|_| spec.first.strict).map(Stop::from)
 }
 
 /// The fault for a required field that is not there.

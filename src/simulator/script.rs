@@ -12,7 +12,7 @@ use super::fault::{Dialect, Fault};
 use super::reply;
 use super::state::State;
 use super::steps::{Body, Departures, Steps};
-use super::text;
+use super::{strict, text};
 use crate::clock::Utc;
 
 /// A request, borrowed from whoever read it.
@@ -183,6 +183,9 @@ impl Plan<'_> {
         self.delay = behaviours.latency;
         self.retry_after = behaviours.retry_after;
         self.fail(&behaviours, first_seen)?;
+        if behaviours.strict {
+            strict::check(self.dialect, self.request.path, self.request.body)?;
+        }
         self.departures = Departures {
             first_token: behaviours.first_token,
             gap: behaviours.pace.map_or(Duration::ZERO, |pace| pace.gap),

@@ -150,7 +150,9 @@ impl Steps {
     /// a thread that must not work long may do it.
     pub fn work_bytes(&self) -> usize {
         let tokens = |chat: &Chat, each: usize| {
-            chat.tokens_total() as usize * each + 1024 + 3 * chat.echo.len()
+            chat.tokens_total() as usize * (each + chat.logprob_bytes())
+                + 1024
+                + 3 * chat.echo.len()
         };
         match &self.body {
             Body::Ready(_) => 0,

@@ -77,6 +77,11 @@ const WORDS: [&str; 64] = [
     " again",
 ];
 
+/// One of the words that answers are made of.
+pub fn word(number: usize) -> &'static str {
+    WORDS[number % WORDS.len()]
+}
+
 /// A 64-bit hash of `bytes`, eight at a time. It tells prompts apart; it resists no adversary.
 pub fn hash(bytes: &[u8]) -> u64 {
     const FACTOR: u64 = 0x517c_c1b7_2722_0a95;

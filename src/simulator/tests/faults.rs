@@ -245,3 +245,38 @@ fn the_bad_key_is_refused() {
     );
     assert_eq!(script.status, 401);
 }
+
+#[test]
+fn a_strict_vendor_names_the_first_fault_of_a_request() {
+    let check = |path: &str, body: &str, x_sim: Option<&str>, says: &str| {
+        let request = SimRequest {
+            x_sim,
+            ..request(path, body)
+        };
+        let mut script = plan(&request, &State::default());
+        let (_, out) = run(&mut script);
+        assert!(script.status == 400 && out.contains(says), "{body}: {out}");
+        let body: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(body["error"]["type"], "invalid_request_error");
+    };
+    let body = chat("sim+strict", r#""temperature":1.5"#);
+    assert_eq!(answer(CHAT, &body).0, 200);
+    check(MESSAGES, &body, None, "temperature: Input should be less");
+    let body = chat("m", r#""top_k":1"#);
+    check(CHAT, &body, Some("strict"), r#""param":"top_k""#);
+    // What no struct of ours could hold is refused in the vendor's words too.
+    let body = chat("sim+strict", r#""n":"two""#);
+    check(CHAT, &body, None, r#""param":"n","code":"invalid_type""#);
+    check(
+        CHAT,
+        &chat("sim", r#""n":"two""#),
+        None,
+        "Invalid request body",
+    );
+    let body = r#"{"model":"sim+strict","input":3}"#;
+    check(RESPONSES, body, None, r#""param":"input""#);
+    assert_eq!(
+        answer(CHAT, &chat("sim+strict+status-503", r#""n":0"#)).0,
+        503
+    );
+}

@@ -233,6 +233,48 @@ fn cached_tokens_are_within_or_beside_those_of_the_prompt() {
 }
 
 #[test]
+fn it_is_told_how_likely_each_token_was() {
+    let check = |model: &str, extra: &str, list: &str, top: usize| {
+        let (_, body) = answer(CHAT, &chat(model, extra));
+        let choice = &body["choices"][0];
+        let entries = choice["logprobs"][list].as_array().unwrap().clone();
+        let said: String = entries
+            .iter()
+            .map(|entry| entry["token"].as_str().unwrap())
+            .collect();
+        let key = if list == "refusal" { list } else { "content" };
+        assert_eq!(choice["message"][key], said);
+        assert!(entries.iter().all(|entry| {
+            let alternatives = entry["top_logprobs"].as_array().unwrap();
+            alternatives.len() == top && entry["logprob"].as_f64().unwrap() <= 0.0
+        }));
+        let (_, all) = events(CHAT, model, extra);
+        let chunks = parsed(&all);
+        let streamed = chunks.iter().flat_map(|chunk| {
+            let entries = chunk["choices"][0]["logprobs"][list].as_array();
+            entries.into_iter().flatten().cloned()
+        });
+        assert_eq!(streamed.collect::<Vec<_>>(), entries);
+    };
+    let logprobs = r#""logprobs":true,"top_logprobs":3"#;
+    check("sim", r#""logprobs":true"#, "content", 0);
+    check("sim+thinking", logprobs, "content", 3);
+    check("sim+refusal", logprobs, "refusal", 3);
+    let document = format!(r#"{logprobs},"response_format":{{"type":"json_object"}}"#);
+    check("sim", &document, "content", 3);
+    let (_, body) = answer(
+        CHAT,
+        &chat("sim+tools", &format!("{OPENAI_TOOLS},{logprobs}")),
+    );
+    assert_eq!(body["choices"][0]["logprobs"], Value::Null);
+    let many = format!(r#"{logprobs},"max_tokens":1000000"#);
+    let refused = |model: &str, extra: &str| answer(CHAT, &chat(model, extra)).0;
+    assert_eq!(refused("sim", r#""logprobs":true,"top_logprobs":21"#), 400);
+    assert_eq!(refused("sim+pace-0x1000000", &many), 400);
+    assert_eq!(refused("sim+pace-0x1000", logprobs), 200);
+}
+
+#[test]
 fn a_refusal_has_its_vendors_form() {
     let body = check_same("sim+refusal+tools", OPENAI_TOOLS);
     let choice = &body["choices"][0];

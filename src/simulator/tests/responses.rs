@@ -249,14 +249,14 @@ fn a_completion_answers_every_prompt() {
         assert_eq!(chunks.last().unwrap()["usage"], plain["usage"]);
         for choice in plain["choices"].as_array().unwrap() {
             let own = chunks.iter().map(|chunk| &chunk["choices"][0]);
-            let own = own.filter(|own| own["index"] == choice["index"]);
+            let mut own = own.filter(|own| own["index"] == choice["index"]);
             let said: String = own
                 .clone()
                 .map(|own| own["text"].as_str().unwrap())
                 .collect();
             assert_eq!(choice["text"], said);
             assert_eq!(
-                own.last().unwrap()["finish_reason"],
+                own.next_back().unwrap()["finish_reason"],
                 choice["finish_reason"]
             );
         }
