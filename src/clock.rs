@@ -103,6 +103,12 @@ fn digits(place: &mut [u8], mut value: u64) {
     }
 }
 
+/// Seconds since the epoch, now.
+pub fn unix_seconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -113,7 +113,7 @@ impl Daemon {
             .map_err(system("the thread of the database cannot be started"))?;
         let providers = Arc::new(Providers::new(&config).map_err(StartError::Usage)?);
         let routes = Arc::new(Routes::new(&config, providers.by_name()));
-        let coordinators = Registry::start(&config.coordinators, &metrics)
+        let coordinators = Registry::start(&config.coordinators, &metrics, &store)
             .map_err(system("the workers cannot be started"))?;
         let coordinators = Arc::new(coordinators);
         let lifecycle = Arc::new(Lifecycle::new());
@@ -126,6 +126,7 @@ impl Daemon {
             Arc::clone(&health),
             Arc::clone(&lifecycle),
             Arc::clone(&metrics),
+            Arc::clone(&store),
         );
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let api = Front::start("api", api_listener, cores, limits, Arc::new(api))

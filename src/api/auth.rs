@@ -7,6 +7,7 @@ use subtle::{Choice, ConstantTimeEq};
 
 use crate::config::checked::Auth;
 use crate::front::Request;
+use crate::store::Scope;
 use crate::wire::errors::{ApiError, Kind};
 
 /// The keys that are let in; none means that no key is asked for.
@@ -46,6 +47,15 @@ impl Keys {
                 "a key is missing; send it as `authorization: Bearer KEY` or `x-api-key: KEY`",
             )
             .code("missing_api_key")),
+        }
+    }
+
+    /// Whose a request is: a hash of its key, or the one scope of all callers where no key is
+    /// asked for.
+    pub fn scope(&self, request: &Request) -> Scope {
+        match presented(request) {
+            Some(key) if !self.hashes.is_empty() => *blake3::hash(key.as_bytes()).as_bytes(),
+            _ => Scope::default(),
         }
     }
 

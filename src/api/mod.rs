@@ -6,6 +6,7 @@
 
 mod auth;
 mod models;
+mod responses;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::health::{Health, Lifecycle};
 use crate::log::{self, CallRecord};
 use crate::metrics::{Accounted, Metrics, Rejection, Route};
 use crate::provider::route::Routes;
+use crate::store::{Scope, Store};
 use crate::wire::errors::{ApiError, Kind, error_body};
 use crate::wire::near::near_matches;
 use crate::wire::{Dialect, Endpoint};
@@ -39,6 +41,7 @@ pub struct Api {
     health: Arc<Health>,
     lifecycle: Arc<Lifecycle>,
     metrics: Arc<Metrics>,
+    store: Arc<Store>,
 }
 
 /// An error that is answered on the front thread.
@@ -71,6 +74,7 @@ impl Api {
         health: Arc<Health>,
         lifecycle: Arc<Lifecycle>,
         metrics: Arc<Metrics>,
+        store: Arc<Store>,
     ) -> Self {
         Self {
             keys: Keys::new(&config.auth),
@@ -80,6 +84,7 @@ impl Api {
             health,
             lifecycle,
             metrics,
+            store,
         }
     }
 
@@ -187,8 +192,13 @@ impl Api {
             Ok((coordinator, decoded)) => {
                 let accounted = Accounted::new(coordinator.metrics());
                 accounted.add(request.body.len());
+                let scope = match endpoint {
+                    Endpoint::Responses => self.keys.scope(&request),
+                    _ => Scope::default(),
+                };
                 let call = Call {
                     accounted,
+                    scope,
                     endpoint,
                     request_id: request_id(&request),
                     deadline: request.received + coordinator.config().timeout,
@@ -257,6 +267,10 @@ impl Handler for Api {
                 let refused = wrong_method(Route::from(endpoint), endpoint.dialect(), "POST");
                 self.refuse_call(refused, &request, responder);
             }
+            return;
+        }
+        if let Some(id) = responses::id_of(request.path()) {
+            self.kept_response(id, &request, responder);
             return;
         }
         let answer = match self.read(&request) {
@@ -336,7 +350,8 @@ fn wrong_method(route: Route, dialect: Dialect, allow: &'static str) -> Refused 
 
 fn not_found(request: &Request) -> Refused {
     let message = "there is no such route; see GET /v1/models, POST /v1/chat/completions, \
-                   /v1/messages, /v1/messages/count_tokens, /v1/embeddings and GET /health";
+                   /v1/responses, /v1/messages, /v1/messages/count_tokens, /v1/completions, \
+                   /v1/embeddings and GET /health";
     Refused::new(
         Route::Other,
         dialect_of(request),

@@ -11,6 +11,7 @@ use crate::cancel::Abort;
 use crate::front::{Request, Responder, Response};
 use crate::metrics::{Accounted, Rejection};
 use crate::provider::route::{Route, Routes};
+use crate::store::Scope;
 use crate::wire::errors::{ApiError, Kind, error_body};
 use crate::wire::request::Scanned;
 use crate::wire::{Dialect, Endpoint};
@@ -28,6 +29,8 @@ pub struct Call {
     pub responder: Responder,
     /// The bytes of this call that are charged to the coordinator.
     pub accounted: Accounted,
+    /// Whose conversations the call can go on with: a hash of the caller's key.
+    pub scope: Scope,
     /// When the whole answer of a plain call, or the first event of a stream, is due.
     pub deadline: Instant,
 }

@@ -1,5 +1,4 @@
-//! ChatCoordinator: runs chat completions, messages and token counts unless the caller picks
-//! another coordinator.
+//! ChatCoordinator: runs everything but embeddings unless the caller picks another coordinator.
 
 use crate::wire::Endpoint;
 
@@ -8,8 +7,5 @@ pub const NAME: &str = "ChatCoordinator";
 
 /// Whether this coordinator is the one for an endpoint when the caller names none.
 pub const fn runs(endpoint: Endpoint) -> bool {
-    matches!(
-        endpoint,
-        Endpoint::ChatCompletions | Endpoint::Messages | Endpoint::CountTokens
-    )
+    !matches!(endpoint, Endpoint::Embeddings)
 }

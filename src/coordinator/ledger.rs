@@ -42,6 +42,10 @@ pub struct Ledger {
     /// What the provider said of itself beside its answer, passed back with whatever is answered.
     pub upstream_headers: Vec<Header>,
     pub upstream_request_id: String,
+    /// The names of what the provider was not told, or the caller cannot be.
+    pub dropped: String,
+    /// What of the answer was estimated here.
+    pub estimated: &'static str,
     /// What the log adds to the message.
     pub note: String,
     settled: bool,
@@ -72,6 +76,8 @@ impl Ledger {
             usage: Usage::default(),
             upstream_headers: Vec::new(),
             upstream_request_id: String::new(),
+            dropped: String::new(),
+            estimated: "",
             note: String::new(),
             settled: false,
             status: 0,
@@ -213,6 +219,12 @@ impl Ledger {
         if !self.upstream_request_id.is_empty() {
             let id = self.upstream_request_id.as_bytes();
             response.push_header("x-victor-upstream-request-id", id);
+        }
+        if !self.dropped.is_empty() {
+            response.push_header("x-victor-dropped", self.dropped.as_bytes());
+        }
+        if !self.estimated.is_empty() {
+            response.push_header("x-victor-estimated", self.estimated.as_bytes());
         }
         for (name, value) in &self.upstream_headers {
             if name != CONTENT_TYPE {

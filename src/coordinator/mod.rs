@@ -9,6 +9,7 @@ pub mod call;
 pub mod chat;
 pub mod embedding;
 mod ledger;
+pub mod passage;
 pub mod pool;
 pub mod registry;
 mod relay;
@@ -22,6 +23,7 @@ use self::call::Call;
 use self::pool::{Full, Gauges, Pool, PoolOptions};
 use crate::config::checked;
 use crate::metrics::{CoordinatorMetrics, Metrics, Rejection};
+use crate::store::Store;
 use crate::thread;
 use crate::wire::errors::{ApiError, Kind};
 
@@ -39,6 +41,7 @@ pub struct Coordinator {
     config: checked::Coordinator,
     metrics: Arc<CoordinatorMetrics>,
     process: Arc<Metrics>,
+    store: Arc<Store>,
     pool: Pool<Call>,
 }
 
@@ -50,6 +53,7 @@ impl Coordinator {
     pub fn start(
         config: checked::Coordinator,
         process: &Arc<Metrics>,
+        store: &Arc<Store>,
     ) -> std::io::Result<Arc<Self>> {
         let name = thread::intern(&config.name);
         let metrics = process.coordinator(name);
@@ -72,6 +76,7 @@ impl Coordinator {
             config,
             metrics,
             process,
+            store: Arc::clone(store),
             pool,
         }))
     }
@@ -84,6 +89,11 @@ impl Coordinator {
     /// What was configured.
     pub const fn config(&self) -> &checked::Coordinator {
         &self.config
+    }
+
+    /// Where responses are kept for later calls.
+    pub const fn store(&self) -> &Arc<Store> {
+        &self.store
     }
 
     /// Its counters.

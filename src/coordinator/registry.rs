@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::{Coordinator, chat, embedding};
 use crate::config::checked;
 use crate::metrics::Metrics;
+use crate::store::Store;
 use crate::wire::Endpoint;
 
 /// The coordinators of the process.
@@ -25,10 +26,11 @@ impl Registry {
     pub fn start(
         configured: &BTreeMap<String, checked::Coordinator>,
         metrics: &Arc<Metrics>,
+        store: &Arc<Store>,
     ) -> io::Result<Self> {
         let mut by_name = BTreeMap::new();
         for config in configured.values() {
-            let coordinator = Coordinator::start(config.clone(), metrics)?;
+            let coordinator = Coordinator::start(config.clone(), metrics, store)?;
             by_name.insert(coordinator.name(), coordinator);
         }
         let built_in = |name: &str| {

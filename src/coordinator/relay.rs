@@ -3,11 +3,15 @@
 //! Only whole events are relayed, as the bytes that came, so a stream that is cut in the middle
 //! of one leaves nothing half-said. A stream without its end marker is never shown as complete:
 //! it ends with an error event instead. The worker writes and never waits for the client.
+//!
+//! Where caller and provider speak different dialects, each event goes through a [`Translator`]
+//! on its way; everything else is the same.
 
 use std::borrow::Cow;
 use std::time::Instant;
 
 use super::ledger::Ledger;
+use crate::clock;
 use crate::front::{Responder, StreamWriter};
 use crate::metrics::Outcome;
 use crate::provider::route::Target;
@@ -16,6 +20,7 @@ use crate::wire::Endpoint;
 use crate::wire::errors::{ApiError, Kind, in_band_error};
 use crate::wire::sse::{Splitter, events};
 use crate::wire::stream::{Observed, StreamWatch};
+use crate::wire::translate::Translator;
 
 /// What may come before the first event that means something.
 const HELD_BYTES_MAX: usize = 64 << 10;
@@ -23,7 +28,14 @@ const HELD_BYTES_MAX: usize = 64 << 10;
 /// A stream that is about to be relayed.
 pub struct Relay<'a> {
     pub stream: Stream,
+    /// Where the caller asked.
+    pub caller: Endpoint,
+    /// Where the provider was asked.
     pub endpoint: Endpoint,
+    /// Where these differ in kind.
+    pub translator: Option<Translator>,
+    /// Takes the response object that a complete stream came to, before its last byte goes out.
+    pub keep: &'a dyn Fn(&[u8]),
     pub ledger: &'a mut Ledger,
     /// When the provider was asked.
     pub started: Instant,
@@ -49,12 +61,13 @@ impl Relay<'_> {
     /// The provider failed before its first event: nothing was sent, the caller can be answered
     /// otherwise.
     pub fn run(mut self, responder: Responder) -> Result<(), (Responder, ProviderError)> {
-        let mut watch = StreamWatch::new(self.endpoint.dialect());
+        let mut watch = StreamWatch::new(self.endpoint);
         let mut splitter = Splitter::new();
         let mut chunk = Vec::with_capacity(4096);
         let mut responder = Some(responder);
         let mut writer: Option<StreamWriter> = None;
         let mut held = Vec::new();
+        let mut translated = Vec::new();
         let end = loop {
             chunk.clear();
             match self.stream.read(&mut chunk) {
@@ -70,7 +83,7 @@ impl Relay<'_> {
             if whole.is_empty() {
                 continue;
             }
-            let (whole, ended) = self.observe(whole, &mut watch);
+            let (whole, ended) = self.look(whole, &mut watch, &mut translated);
             let masked = self.target.provider.mask_key(whole);
             let whole = masked.as_deref().unwrap_or(whole);
             if whole.is_empty() {
@@ -112,13 +125,29 @@ impl Relay<'_> {
             }
             (_, end) => {
                 self.settle(&watch, &end);
-                self.finish(writer, end);
+                self.finish(writer, end, watch.events());
                 Ok(())
             }
         }
     }
 
-    /// Looks at whole events; returns those to relay, and what ended the stream with them.
+    /// Looks at whole events; returns what to relay, and what ended the stream with them.
+    /// `translated` is room for events of another dialect.
+    fn look<'e>(
+        &mut self,
+        whole: &'e [u8],
+        watch: &mut StreamWatch,
+        translated: &'e mut Vec<u8>,
+    ) -> (&'e [u8], Option<End>) {
+        if self.translator.is_none() {
+            return self.observe(whole, watch);
+        }
+        translated.clear();
+        let ended = self.translate(whole, watch, translated);
+        (translated, ended)
+    }
+
+    /// As [`Relay::look`], where the events stay as they are.
     fn observe<'e>(&mut self, whole: &'e [u8], watch: &mut StreamWatch) -> (&'e [u8], Option<End>) {
         let mut seen = 0;
         for event in events(whole) {
@@ -144,6 +173,63 @@ impl Relay<'_> {
         (whole, None)
     }
 
+    /// As [`Relay::look`], where the events go into the caller's dialect; appends to `out` what is
+    /// to be relayed.
+    fn translate(
+        &mut self,
+        whole: &[u8],
+        watch: &mut StreamWatch,
+        out: &mut Vec<u8>,
+    ) -> Option<End> {
+        let mut translator = self.translator.take()?;
+        let mut ended = None;
+        for event in events(whole) {
+            let observed = watch.observe(&event);
+            let data = event.data.as_deref().unwrap_or_default();
+            let done = match observed {
+                Observed::Idle => Ok(()),
+                Observed::Progress => {
+                    self.mark_first();
+                    translator.event(data, out)
+                }
+                Observed::End => {
+                    self.mark_first();
+                    ended = Some(End::Complete);
+                    translator.end(data, clock::unix_seconds(), out)
+                }
+                Observed::Error => {
+                    let said = watch.finish().error.unwrap_or_default();
+                    let error = ApiError::new(Kind::Upstream, said.as_str()).code("stream_error");
+                    translator.fail(&error, &self.ledger.request_id, out);
+                    ended = Some(End::Told(said));
+                    Ok(())
+                }
+                Observed::Malformed => {
+                    let error = self.stream.malformed("an event that is not JSON");
+                    ended = Some(End::Failed(error));
+                    Ok(())
+                }
+            };
+            if let Err(error) = done {
+                let why = format!("an event that is not of its dialect: {error}");
+                ended = Some(End::Failed(self.stream.malformed(&why)));
+            }
+            if ended.is_some() {
+                break;
+            }
+        }
+        self.translator = Some(translator);
+        ended
+    }
+
+    /// Hands on the response object of a stream that is complete.
+    fn keep(&self, end: &End) {
+        let response = self.translator.as_ref().and_then(Translator::response);
+        if let (End::Complete, Some(response)) = (end, response) {
+            (self.keep)(response);
+        }
+    }
+
     fn mark_first(&mut self) {
         if self.ledger.first_event.is_none() {
             self.stream.has_begun();
@@ -153,7 +239,11 @@ impl Relay<'_> {
 
     fn begin(&self, responder: Responder) -> StreamWriter {
         let mut head = self.ledger.response(200);
-        head.push_header("content-type", self.ledger.content_type().as_bytes());
+        let content_type = match self.translator {
+            None => self.ledger.content_type(),
+            Some(_) => "text/event-stream; charset=utf-8",
+        };
+        head.push_header("content-type", content_type.as_bytes());
         head.push_header("cache-control", b"no-cache");
         // nginx and its like would otherwise collect events before they pass them on.
         head.push_header("x-accel-buffering", b"no");
@@ -165,6 +255,7 @@ impl Relay<'_> {
         if self.ledger.is_settled() {
             return;
         }
+        self.keep(end);
         self.ledger.usage = watch.finish().usage;
         let (outcome, status, error_type, message) = match end {
             End::Complete => (Outcome::Ok, 200, "", String::new()),
@@ -179,7 +270,7 @@ impl Relay<'_> {
 
     /// Writes what is left to say and ends the answer; then takes the provider's last bytes, so
     /// that its connection can be used again.
-    fn finish(self, writer: Option<StreamWriter>, end: End) {
+    fn finish(self, writer: Option<StreamWriter>, end: End, events: u64) {
         let Some(mut writer) = writer else { return };
         match end {
             End::Complete | End::Told(_) => {
@@ -195,7 +286,15 @@ impl Relay<'_> {
                     Kind::Upstream
                 };
                 let said = ApiError::new(kind, error.message()).code(error.error_type());
-                let event = in_band_error(self.endpoint.dialect(), &said, &self.ledger.request_id);
+                let request_id = &self.ledger.request_id;
+                let event = match self.translator {
+                    None => in_band_error(self.caller, &said, request_id, events),
+                    Some(mut translator) => {
+                        let mut event = Vec::new();
+                        translator.fail(&said, request_id, &mut event);
+                        event
+                    }
+                };
                 let _ = writer.write(&event).and_then(|()| writer.finish());
             }
         }

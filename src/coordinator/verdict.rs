@@ -4,6 +4,7 @@
 use crate::metrics::Outcome;
 use crate::wire::Endpoint;
 use crate::wire::errors::{ApiError, Kind, provider_reason};
+use crate::wire::translate::{kind_of, provider_error};
 use crate::wire::usage::{Usage, of_answer};
 
 /// See the module.
@@ -24,9 +25,12 @@ pub enum Verdict {
     },
 }
 
-/// Judges an answer of `provider` with that status, type and body.
+/// Judges an answer of `provider`, which was asked at `endpoint` for a caller at `caller`, with
+/// that status, type and body. A success that has to be translated is passed all the same: whoever
+/// asks translates it.
 pub fn of(
     provider: &str,
+    caller: Endpoint,
     endpoint: Endpoint,
     status: u16,
     content_type: &str,
@@ -74,23 +78,30 @@ pub fn of(
             outcome,
             forbidden(provider, body),
         ),
+        (_, Some(_)) if caller != endpoint => Verdict::Replace {
+            error: provider_error(caller.dialect(), provider, status, body),
+            outcome,
+            reason: None,
+        },
         (_, Some(usage)) => Verdict::Pass {
             usage,
             outcome,
             reason: provider_reason(body),
         },
-        (_, None) => {
-            let message = format!(
-                "provider '{provider}' answered {status} with {something}, not with an error in JSON"
-            );
-            let error = ApiError::new(kind_of(status), message).status(status);
-            Verdict::Replace {
-                error: error.code("provider_error"),
-                outcome,
-                reason: None,
-            }
-        }
+        (_, None) => Verdict::Replace {
+            error: unreadable(provider, status, something),
+            outcome,
+            reason: None,
+        },
     }
+}
+
+fn unreadable(provider: &str, status: u16, something: &str) -> ApiError {
+    let message = format!(
+        "provider '{provider}' answered {status} with {something}, not with an error in JSON"
+    );
+    let error = ApiError::new(kind_of(status), message).status(status);
+    error.code("provider_error")
 }
 
 fn forbidden(provider: &str, body: &[u8]) -> String {
@@ -110,18 +121,6 @@ const fn outcome_of(status: u16) -> Outcome {
         401 | 403 => Outcome::KeyRefused,
         400..500 => Outcome::CallerFault,
         _ => Outcome::ServerError,
-    }
-}
-
-const fn kind_of(status: u16) -> Kind {
-    match status {
-        404 => Kind::NotFound,
-        408 | 504 => Kind::Timeout,
-        413 => Kind::TooLarge,
-        429 => Kind::RateLimit,
-        503 | 529 => Kind::Overloaded,
-        500.. => Kind::Upstream,
-        _ => Kind::InvalidRequest,
     }
 }
 
@@ -149,7 +148,14 @@ mod tests {
     fn what_cannot_be_read_is_not_passed_on() {
         let check = |status, content_type, body: &str, expected: Option<(u16, &str)>| {
             let endpoint = Endpoint::ChatCompletions;
-            let got = match of("acme", endpoint, status, content_type, body.as_bytes()) {
+            let got = match of(
+                "acme",
+                endpoint,
+                endpoint,
+                status,
+                content_type,
+                body.as_bytes(),
+            ) {
                 Verdict::Pass { .. } => None,
                 Verdict::Replace { error, .. } => Some((error.status, error.message)),
             };

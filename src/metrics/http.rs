@@ -10,6 +10,8 @@ use crate::wire::Endpoint;
 #[repr(usize)]
 pub enum Route {
     ChatCompletions,
+    Responses,
+    Completions,
     Messages,
     CountTokens,
     Embeddings,
@@ -29,6 +31,8 @@ impl Route {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::ChatCompletions => "chat_completions",
+            Self::Responses => "responses",
+            Self::Completions => "completions",
             Self::Messages => "messages",
             Self::CountTokens => "count_tokens",
             Self::Embeddings => "embeddings",
@@ -45,6 +49,8 @@ impl From<Endpoint> for Route {
     fn from(endpoint: Endpoint) -> Self {
         match endpoint {
             Endpoint::ChatCompletions => Self::ChatCompletions,
+            Endpoint::Responses => Self::Responses,
+            Endpoint::Completions => Self::Completions,
             Endpoint::Embeddings => Self::Embeddings,
             Endpoint::Messages => Self::Messages,
             Endpoint::CountTokens => Self::CountTokens,

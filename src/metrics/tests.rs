@@ -24,6 +24,7 @@ pub(crate) fn config() -> CheckedConfig {
             exponential_backoff: true,
         },
         default_model: None,
+        strict: false,
     };
     let provider = checked::Provider {
         name: "sim".to_owned(),
@@ -47,6 +48,7 @@ pub(crate) fn config() -> CheckedConfig {
         },
         ca_file: None,
         proxy: None,
+        speech: checked::Speech::of(checked::Kind::Openai, false),
     };
     let listen = "127.0.0.1:0".parse().unwrap();
     CheckedConfig {

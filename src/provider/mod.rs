@@ -45,7 +45,7 @@ pub use providers::Providers;
 pub use stream::Stream;
 
 use crate::cancel::Cancel;
-use crate::config::checked::{self, Kind};
+use crate::config::checked::{self, Kind, Speech};
 use crate::thread;
 use crate::wire::Endpoint;
 use line::Line;
@@ -106,6 +106,7 @@ pub enum AnswerBody {
 pub struct Provider {
     name: thread::Name,
     kind: Kind,
+    speech: Speech,
     timeout: Duration,
     first_token_timeout: Duration,
     idle_timeout: Duration,
@@ -137,6 +138,7 @@ impl Provider {
         Ok(Arc::new(Self {
             name: thread::Name::new(&config.name),
             kind: config.kind,
+            speech: config.speech,
             timeout: config.timeout,
             first_token_timeout: config.first_token_timeout,
             idle_timeout: config.idle_timeout,
@@ -160,12 +162,27 @@ impl Provider {
         self.kind
     }
 
-    /// Whether the provider speaks the endpoint's dialect.
-    pub fn serves(&self, endpoint: Endpoint) -> bool {
-        match &self.via {
+    /// The endpoint at which the provider is asked what a caller asks at `asked`: the same where
+    /// it has that, so that the body passes through; else the one that the call is translated
+    /// for. `None`: it has nothing of the kind.
+    pub fn endpoint_for(&self, asked: Endpoint) -> Option<Endpoint> {
+        let has = |endpoint| match &self.via {
             Via::Http(upstream) => upstream.serves(endpoint),
-            Via::Simulator(_) => true,
+            // It keeps no conversations; this process does that for it.
+            Via::Simulator(_) => endpoint != Endpoint::Responses,
+        };
+        if has(asked) {
+            return Some(asked);
         }
+        let others = [Endpoint::ChatCompletions, Endpoint::Messages];
+        others
+            .into_iter()
+            .find(|other| asked.is_chat() && has(*other))
+    }
+
+    /// What its server understands of its dialect.
+    pub const fn speech(&self) -> Speech {
+        self.speech
     }
 
     /// Calls that run now.

@@ -54,6 +54,8 @@ fn head_cause(error: &io::Error, streamed: bool) -> Cause {
 fn path(endpoint: Endpoint) -> &'static str {
     match endpoint {
         Endpoint::ChatCompletions => "/v1/chat/completions",
+        Endpoint::Responses => "/v1/responses",
+        Endpoint::Completions => "/v1/completions",
         Endpoint::Embeddings => "/v1/embeddings",
         Endpoint::Messages => "/v1/messages",
         Endpoint::CountTokens => "/v1/messages/count_tokens",

@@ -62,6 +62,7 @@ impl Upstream {
         let mut urls = [const { None }; Endpoint::ALL.len()];
         for (slot, endpoint) in urls.iter_mut().zip(Endpoint::ALL) {
             let url = match config.kind {
+                Kind::Openai if endpoint == Endpoint::Responses && !config.speech.responses => None,
                 Kind::Openai => openai::url(&config.base_url, endpoint),
                 Kind::Anthropic => anthropic::url(&config.base_url, endpoint),
                 Kind::Simulator => None,

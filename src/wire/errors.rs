@@ -6,11 +6,14 @@
 //!
 //! Start at [`ApiError`]; [`error_body`] and [`in_band_error`] put it into bytes.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::form::Untranslatable;
 use super::request::ScanError;
-use super::{Dialect, anthropic, openai};
+use super::{Dialect, Endpoint, anthropic, openai};
 
 /// Bytes of a provider's own reason that are passed on.
 pub const REASON_BYTES_MAX: usize = 512;
@@ -84,7 +87,7 @@ pub struct ApiError {
     /// What was wrong and what to do, for a human.
     pub message: String,
     /// The member of the request at fault.
-    pub param: Option<&'static str>,
+    pub param: Option<Cow<'static, str>>,
     /// A word for programs, `model_not_found` say.
     pub code: Option<&'static str>,
 }
@@ -108,8 +111,8 @@ impl ApiError {
     }
 
     /// With the member at fault.
-    pub const fn param(mut self, param: &'static str) -> Self {
-        self.param = Some(param);
+    pub fn param(mut self, param: impl Into<Cow<'static, str>>) -> Self {
+        self.param = Some(param.into());
         self
     }
 
@@ -138,9 +141,17 @@ impl ApiError {
 impl From<ScanError> for ApiError {
     fn from(error: ScanError) -> Self {
         Self {
-            param: error.param,
+            param: error.param.map(Cow::Borrowed),
             ..Self::new(Kind::InvalidRequest, error.to_string())
         }
+    }
+}
+
+impl From<Untranslatable> for ApiError {
+    fn from(error: Untranslatable) -> Self {
+        Self::new(Kind::InvalidRequest, error.to_string())
+            .param(error.at)
+            .code("not_translatable")
     }
 }
 
@@ -154,9 +165,16 @@ pub fn error_body(dialect: Dialect, error: &ApiError, request_id: &str) -> Vec<u
 }
 
 /// An event that ends a stream which had begun: the vendors' SDKs raise their API error on it. It
-/// may follow only a whole event, and no success marker may follow it.
-pub fn in_band_error(dialect: Dialect, error: &ApiError, request_id: &str) -> Vec<u8> {
-    match dialect {
+/// may follow only a whole event, and no success marker may follow it. `sequence` is how many
+/// events have gone before, which only [`Endpoint::Responses`] counts.
+pub fn in_band_error(
+    endpoint: Endpoint,
+    error: &ApiError,
+    request_id: &str,
+    sequence: u64,
+) -> Vec<u8> {
+    match endpoint.dialect() {
+        Dialect::Openai if endpoint == Endpoint::Responses => openai::error_event(error, sequence),
         Dialect::Openai => format!("data: {}\n\n", openai::error_json(error)),
         Dialect::Anthropic => format!(
             "event: error\ndata: {}\n\n",
@@ -268,17 +286,22 @@ mod tests {
     #[test]
     fn an_error_event_is_one_whole_event() {
         let error = ApiError::new(Kind::Upstream, "the provider\nhung up");
-        let check = |dialect, expected: &str| {
-            let event = in_band_error(dialect, &error, "req-1");
+        let check = |endpoint, expected: &str| {
+            let event = in_band_error(endpoint, &error, "req-1", 7);
             assert_eq!(String::from_utf8(event).unwrap(), expected);
         };
         check(
-            Dialect::Openai,
+            Endpoint::Responses,
+            "event: error\ndata: {\"type\":\"error\",\"code\":\"server_error\",\"message\":\"the \
+             provider\\nhung up\",\"param\":null,\"sequence_number\":7}\n\n",
+        );
+        check(
+            Endpoint::ChatCompletions,
             "data: {\"error\":{\"message\":\"the provider\\nhung up\",\"type\":\"server_error\",\
              \"param\":null,\"code\":null}}\n\n",
         );
         check(
-            Dialect::Anthropic,
+            Endpoint::Messages,
             "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"api_error\",\
              \"message\":\"the provider\\nhung up\"},\"request_id\":\"req-1\"}\n\n",
         );

@@ -13,6 +13,7 @@
 pub mod anthropic;
 pub mod chat;
 pub mod errors;
+pub mod estimate;
 pub mod form;
 pub mod json;
 pub mod messages;
@@ -50,6 +51,10 @@ impl Dialect {
 pub enum Endpoint {
     /// OpenAI's `POST /v1/chat/completions`, streamed or not.
     ChatCompletions,
+    /// OpenAI's `POST /v1/responses`, streamed or not.
+    Responses,
+    /// OpenAI's legacy `POST /v1/completions`, streamed or not.
+    Completions,
     /// OpenAI's `POST /v1/embeddings`.
     Embeddings,
     /// Anthropic's `POST /v1/messages`, streamed or not.
@@ -60,8 +65,10 @@ pub enum Endpoint {
 
 impl Endpoint {
     /// Every endpoint, for tables that want one entry each.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 6] = [
         Self::ChatCompletions,
+        Self::Responses,
+        Self::Completions,
         Self::Embeddings,
         Self::Messages,
         Self::CountTokens,
@@ -70,7 +77,9 @@ impl Endpoint {
     /// The dialect that the endpoint belongs to.
     pub const fn dialect(self) -> Dialect {
         match self {
-            Self::ChatCompletions | Self::Embeddings => Dialect::Openai,
+            Self::ChatCompletions | Self::Responses | Self::Completions | Self::Embeddings => {
+                Dialect::Openai
+            }
             Self::Messages | Self::CountTokens => Dialect::Anthropic,
         }
     }
@@ -80,6 +89,8 @@ impl Endpoint {
     pub const fn path(self) -> &'static str {
         match self {
             Self::ChatCompletions => "/chat/completions",
+            Self::Responses => "/responses",
+            Self::Completions => "/completions",
             Self::Embeddings => "/embeddings",
             Self::Messages => "/v1/messages",
             Self::CountTokens => "/v1/messages/count_tokens",
@@ -90,6 +101,8 @@ impl Endpoint {
     pub fn from_path(path: &str) -> Option<Self> {
         match path {
             "/v1/chat/completions" => Some(Self::ChatCompletions),
+            "/v1/responses" => Some(Self::Responses),
+            "/v1/completions" => Some(Self::Completions),
             "/v1/embeddings" => Some(Self::Embeddings),
             "/v1/messages" => Some(Self::Messages),
             "/v1/messages/count_tokens" => Some(Self::CountTokens),
@@ -101,15 +114,28 @@ impl Endpoint {
     pub const fn label(self) -> &'static str {
         match self {
             Self::ChatCompletions => "chat_completions",
+            Self::Responses => "responses",
+            Self::Completions => "completions",
             Self::Embeddings => "embeddings",
             Self::Messages => "messages",
             Self::CountTokens => "count_tokens",
         }
     }
 
+    /// Whether it asks a model for an answer in words, which any dialect can be translated into.
+    pub const fn is_chat(self) -> bool {
+        matches!(
+            self,
+            Self::ChatCompletions | Self::Responses | Self::Messages
+        )
+    }
+
     /// Whether the endpoint has a streamed form at all.
     pub const fn streams(self) -> bool {
-        matches!(self, Self::ChatCompletions | Self::Messages)
+        matches!(
+            self,
+            Self::ChatCompletions | Self::Responses | Self::Completions | Self::Messages
+        )
     }
 }
 

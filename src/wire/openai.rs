@@ -32,8 +32,31 @@ const fn error_type(kind: Kind) -> &'static str {
 struct ErrorObject<'a> {
     message: &'a str,
     r#type: &'static str,
-    param: Option<&'static str>,
+    param: Option<&'a str>,
     code: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct ErrorEvent<'a> {
+    r#type: &'static str,
+    code: &'static str,
+    message: &'a str,
+    param: Option<&'a str>,
+    sequence_number: u64,
+}
+
+/// `event: error` of a stream of [`Endpoint::Responses`](super::Endpoint::Responses).
+pub(super) fn error_event(error: &ApiError, sequence_number: u64) -> String {
+    let event = ErrorEvent {
+        r#type: "error",
+        code: error.code.unwrap_or(error_type(error.kind)),
+        message: &error.message,
+        param: error.param.as_deref(),
+        sequence_number,
+    };
+    // Texts and nothing else: this cannot fail.
+    let event = serde_json::to_string(&event).unwrap_or_default();
+    format!("event: error\ndata: {event}\n\n")
 }
 
 /// `{"error":{"message","type","param","code"}}`.
@@ -41,7 +64,7 @@ pub(super) fn error_json(error: &ApiError) -> String {
     let object = ErrorObject {
         message: &error.message,
         r#type: error_type(error.kind),
-        param: error.param,
+        param: error.param.as_deref(),
         code: error.code,
     };
     // Texts and nothing else: this cannot fail.

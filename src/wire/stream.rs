@@ -6,9 +6,10 @@
 //!
 //! Start at [`StreamWatch::observe`].
 
+use super::json::view::View;
 use super::sse::Event;
 use super::usage::Usage;
-use super::{Dialect, anthropic, openai};
+use super::{Endpoint, anthropic, openai, responses};
 
 /// What one event was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,16 +57,18 @@ pub struct Finish {
 
 /// The watch over one stream.
 pub struct StreamWatch {
-    dialect: Dialect,
+    endpoint: Endpoint,
+    events: u64,
     ended: bool,
     finish: Finish,
 }
 
 impl StreamWatch {
     /// A watch over a stream that has not begun.
-    pub fn new(dialect: Dialect) -> Self {
+    pub fn new(endpoint: Endpoint) -> Self {
         Self {
-            dialect,
+            endpoint,
+            events: 0,
             ended: false,
             finish: Finish::default(),
         }
@@ -76,9 +79,11 @@ impl StreamWatch {
         let Some(data) = event.data.as_deref() else {
             return Observed::Idle;
         };
-        let mark = match self.dialect {
-            Dialect::Openai => openai::mark(data),
-            Dialect::Anthropic => anthropic::mark(event, data),
+        self.events += 1;
+        let mark = match self.endpoint {
+            Endpoint::Messages => anthropic::mark(event, data),
+            Endpoint::Responses => response_mark(event, data),
+            _ => openai::mark(data),
         };
         if let Some(usage) = mark.usage {
             self.finish.usage.update(usage);
@@ -103,11 +108,31 @@ impl StreamWatch {
         Observed::Progress
     }
 
+    /// How many events have gone by, comments apart.
+    pub const fn events(&self) -> u64 {
+        self.events
+    }
+
     /// What the stream came to so far.
     pub fn finish(&self) -> Finish {
         let mut finish = self.finish.clone();
         finish.complete = self.ended && finish.error.is_none() && finish.malformed == 0;
         finish
+    }
+}
+
+/// What a provider's own responses say.
+fn response_mark(event: &Event<'_>, data: &[u8]) -> Mark {
+    let Ok(text) = str::from_utf8(data) else {
+        return Mark::default();
+    };
+    let seen = responses::observe(event.name, View::new(text));
+    Mark {
+        idle: seen.idle,
+        end: seen.end,
+        finish: seen.finish,
+        error: seen.error,
+        usage: seen.usage,
     }
 }
 
@@ -122,8 +147,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn watch(dialect: Dialect, stream: &str) -> (Vec<Observed>, Finish) {
-        let mut watch = StreamWatch::new(dialect);
+    fn watch(endpoint: Endpoint, stream: &str) -> (Vec<Observed>, Finish) {
+        let mut watch = StreamWatch::new(endpoint);
         let seen = events(stream.as_bytes())
             .map(|event| watch.observe(&event))
             .collect();
@@ -139,10 +164,13 @@ mod tests {
 
     #[test]
     fn a_stream_of_openais_is_complete_with_its_marker_and_not_before() {
-        let (seen, finish) = watch(Dialect::Openai, OPENAI);
+        let (seen, finish) = watch(Endpoint::ChatCompletions, OPENAI);
         assert_eq!(seen[..2], [Observed::Idle, Observed::Progress]);
         assert!(!finish.complete && finish.finish_reason && finish.began);
-        let (seen, finish) = watch(Dialect::Openai, &format!("{OPENAI}data: [DONE]\n\n"));
+        let (seen, finish) = watch(
+            Endpoint::ChatCompletions,
+            &format!("{OPENAI}data: [DONE]\n\n"),
+        );
         assert_eq!(seen.last(), Some(&Observed::End));
         assert!(finish.complete);
         assert_eq!(
@@ -159,7 +187,7 @@ mod tests {
             "event: content_block_delta\ndata: {\"delta\":{\"text\":\"hi\"}}\n\n",
             "event: message_delta\ndata: {\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":12}}\n\n",
         );
-        let (seen, finish) = watch(Dialect::Anthropic, stream);
+        let (seen, finish) = watch(Endpoint::Messages, stream);
         assert_eq!(
             seen,
             [
@@ -171,7 +199,7 @@ mod tests {
         );
         assert!(!finish.complete && finish.finish_reason);
         let end = "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
-        let (_, finish) = watch(Dialect::Anthropic, &format!("{stream}{end}"));
+        let (_, finish) = watch(Endpoint::Messages, &format!("{stream}{end}"));
         assert!(finish.complete);
         let usage = finish.usage;
         assert_eq!(
@@ -179,29 +207,29 @@ mod tests {
             (Some(9), Some(12), Some(4))
         );
         let nameless = end.trim_start_matches("event: message_stop\n");
-        assert_eq!(watch(Dialect::Anthropic, nameless).0, [Observed::End]);
+        assert_eq!(watch(Endpoint::Messages, nameless).0, [Observed::End]);
     }
 
     #[test]
     fn an_error_within_a_stream_is_seen_and_spoils_a_marker_after_it() {
-        let check = |dialect, stream: &str, reason: &str| {
-            let (seen, finish) = watch(dialect, stream);
+        let check = |endpoint, stream: &str, reason: &str| {
+            let (seen, finish) = watch(endpoint, stream);
             assert!(seen.contains(&Observed::Error), "{stream}");
             assert!(!finish.complete && !finish.began);
             assert_eq!(finish.error.as_deref(), Some(reason));
         };
         check(
-            Dialect::Openai,
+            Endpoint::ChatCompletions,
             "data: {\"error\":{\"message\":\"too busy\"}}\n\ndata: [DONE]\n\n",
             "too busy",
         );
         check(
-            Dialect::Openai,
+            Endpoint::ChatCompletions,
             "data: {\"error\":{\"code\":5}}\n\n",
             "an error without a message",
         );
         check(
-            Dialect::Anthropic,
+            Endpoint::Messages,
             "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n",
             "Overloaded",
         );
@@ -210,7 +238,7 @@ mod tests {
     #[test]
     fn an_error_key_that_says_nothing_or_stands_deeper_is_none() {
         let check = |data: &str| {
-            let (seen, _) = watch(Dialect::Openai, &format!("data: {data}\n\n"));
+            let (seen, _) = watch(Endpoint::ChatCompletions, &format!("data: {data}\n\n"));
             assert_eq!(seen, [Observed::Progress], "{data}");
         };
         check(r#"{"error":null,"choices":[]}"#);
@@ -221,13 +249,16 @@ mod tests {
     #[test]
     fn a_usage_is_counted_behind_another_that_is_none() {
         let stream = "data: {\"x\":{\"usage\":null},\"usage\":{\"prompt_tokens\":1}}\n\n";
-        assert_eq!(watch(Dialect::Openai, stream).1.usage.input, Some(1));
+        assert_eq!(
+            watch(Endpoint::ChatCompletions, stream).1.usage.input,
+            Some(1)
+        );
     }
 
     #[test]
     fn what_is_no_object_is_malformed() {
         let stream = "data: {\"choices\":[\n\ndata: [DONE]\n\n";
-        let (seen, finish) = watch(Dialect::Openai, stream);
+        let (seen, finish) = watch(Endpoint::ChatCompletions, stream);
         assert_eq!(seen, [Observed::Malformed, Observed::End]);
         assert!(!finish.complete);
         assert_eq!(finish.malformed, 1);
@@ -238,9 +269,9 @@ mod tests {
 
         #[test]
         fn any_event_is_watched(data in "[{}\":,\\[\\]a-z\\\\ ]{0,30}", key in "error|usage|finish_reason|type") {
-            for dialect in [Dialect::Openai, Dialect::Anthropic] {
-                watch(dialect, &format!("data: {{\"{key}\"{data}\n\n"));
-                watch(dialect, &format!("event: message_start\ndata: {data}\n\n"));
+            for endpoint in [Endpoint::ChatCompletions, Endpoint::Responses, Endpoint::Messages] {
+                watch(endpoint, &format!("data: {{\"{key}\"{data}\n\n"));
+                watch(endpoint, &format!("event: message_start\ndata: {data}\n\n"));
             }
         }
     }

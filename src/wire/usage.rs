@@ -11,7 +11,8 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::form::Tokens;
-use super::{Dialect, Endpoint};
+use super::json::view::View;
+use super::{Dialect, Endpoint, responses};
 
 /// Tokens of one answer, in the provider's own reckoning: OpenAI's `input` includes what was read
 /// from its cache, Anthropic's does not. `reasoning` is part of `output` with both.
@@ -93,8 +94,14 @@ pub fn of_answer(endpoint: Endpoint, body: &[u8]) -> Option<Usage> {
         let is_json = serde_json::from_slice::<IgnoredAny>(body).is_ok();
         return (is_object && is_json).then(Usage::default);
     };
-    if endpoint == Endpoint::CountTokens {
-        return Some(Usage::default());
+    match endpoint {
+        Endpoint::CountTokens => return Some(Usage::default()),
+        Endpoint::Responses => {
+            let answer = str::from_utf8(body).ok().map(View::new);
+            let seen = answer.and_then(|answer| responses::observe(None, answer).usage);
+            return Some(seen.unwrap_or_default());
+        }
+        _ => {}
     }
     let usage = answer.usage.map(|usage| Usage::of_object(usage.get()));
     Some(usage.unwrap_or_default())

@@ -24,7 +24,7 @@ const NOT_BUILT: &[&str] = &[
     "providers.*.batch_timeout_ms",
     "providers.*.breaker",
 ];
-/// Without failover, the targets of a route after the first of their dialect.
+/// Without failover, the targets of a route after the first that can serve a call.
 const TARGET: &str = "models.*[]";
 /// The warning names this many keys and counts the rest.
 const NAMED_MAX: usize = 100;
@@ -53,8 +53,8 @@ pub(super) fn warn(raw: &mut Raw<'_>, providers: &Providers, routes: &Routes) {
     raw.warnings.push(warning);
 }
 
-/// Whether the target at `path`, as in `models.NAME[1]`, is the first of its route for one of the
-/// dialects.
+/// Whether the target at `path`, as in `models.NAME[1]`, is the first of its route that can serve
+/// chat, which is any, or embeddings, which Anthropic's dialect does not have.
 fn is_asked(path: &str, providers: &Providers, routes: &Routes) -> bool {
     let place = path.strip_prefix("models.").and_then(|path| {
         let (name, index) = path.strip_suffix(']')?.rsplit_once('[')?;
@@ -67,11 +67,8 @@ fn is_asked(path: &str, providers: &Providers, routes: &Routes) -> bool {
         .iter()
         .filter_map(|target| Some(providers.list.get(&target.provider)?.kind))
         .collect();
-    [Kind::Openai, Kind::Anthropic].iter().any(|dialect| {
-        // The simulator speaks both.
-        let speaks = |kind: &Kind| kind == dialect || *kind == Kind::Simulator;
-        kinds.iter().position(speaks) == Some(index)
-    })
+    let embeds = |kind: &Kind| *kind != Kind::Anthropic;
+    index == 0 || kinds.iter().position(embeds) == Some(index)
 }
 
 fn covers(row: &str, schema: &str) -> bool {

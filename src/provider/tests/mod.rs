@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::cancel::{Cancel, Reason};
-use crate::config::checked::{self, KeyHeader, Kind, Secret};
+use crate::config::checked::{self, KeyHeader, Kind, Secret, Speech};
 use crate::wire::Endpoint;
 use server::{Peer, Server};
 
@@ -40,6 +40,7 @@ fn config(address: SocketAddr) -> checked::Provider {
         },
         ca_file: None,
         proxy: None,
+        speech: Speech::of(Kind::Openai, false),
     }
 }
 

@@ -3,8 +3,6 @@
 //! What is written is put together from literals and texts of other bodies, so there is no value
 //! to serialise; this only keeps count of commas. Start at [`Writer`].
 
-use std::io::Write;
-
 use super::view::{Lit, View};
 
 /// JSON in the making.
@@ -106,10 +104,7 @@ impl Writer {
 
     /// A number.
     pub fn number(&mut self, number: u64) -> &mut Self {
-        self.separate();
-        // A Vec takes everything.
-        let _ = write!(self.out, "{number}");
-        self
+        self.raw(&number.to_string())
     }
 
     /// `true` or `false`.

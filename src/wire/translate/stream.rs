@@ -1,0 +1,152 @@
+//! A provider's stream into a caller's, event by event.
+//!
+//! Provider's decoder → the JSON tool's text, where it is one → parts one after the other, where
+//! the caller's dialect wants them so → caller's encoder. Whole events come in and whole events
+//! go out, so an error event can always follow.
+
+use super::json_tool::JsonTool;
+use super::{About, Plan};
+use crate::wire::errors::{ApiError, in_band_error};
+use crate::wire::form::{Event, NotOfDialect};
+use crate::wire::json::view::View;
+use crate::wire::json::walk_object;
+use crate::wire::sequencer::Sequencer;
+use crate::wire::{Endpoint, chat, messages, responses};
+
+/// The translation of one stream.
+pub struct Translator {
+    caller: Endpoint,
+    decoder: Decoder,
+    json_tool: Option<JsonTool>,
+    /// For dialects whose parts come one after the other; OpenAI's chunks need no order.
+    sequencer: Option<Sequencer>,
+    encoder: Encoder,
+}
+
+enum Decoder {
+    Chat(chat::Decoder),
+    Messages(messages::Decoder),
+}
+
+enum Encoder {
+    Chat(chat::Encoder),
+    Messages(messages::Encoder),
+    Responses(Box<responses::Encoder>),
+}
+
+impl Encoder {
+    fn new(plan: Plan, about: &About<'_>) -> Self {
+        match (plan.caller, plan.asked) {
+            (Endpoint::Messages, _) => Self::Messages(messages::Encoder::new(about)),
+            (Endpoint::Responses, Some(asked)) => {
+                Self::Responses(Box::new(responses::Encoder::new(asked, about)))
+            }
+            _ => Self::Chat(chat::Encoder::new(about)),
+        }
+    }
+
+    fn event(&mut self, event: &Event<'_>, out: &mut Vec<u8>) {
+        match self {
+            Self::Chat(encoder) => encoder.event(event, out),
+            Self::Messages(encoder) => encoder.event(event, out),
+            Self::Responses(encoder) => encoder.event(event, out),
+        }
+    }
+}
+
+impl Translator {
+    /// A translation that has not begun. `now`: seconds since the epoch.
+    pub fn new(plan: Plan, now: u64, response_id: &str) -> Self {
+        let about = plan.about(now, response_id);
+        let caller = plan.caller;
+        Self {
+            caller,
+            decoder: match plan.provider {
+                Endpoint::Messages => Decoder::Messages(messages::Decoder::new()),
+                _ => Decoder::Chat(chat::Decoder::new()),
+            },
+            json_tool: plan.json_tool.then(JsonTool::default),
+            sequencer: (caller != Endpoint::ChatCompletions).then(Sequencer::new),
+            encoder: Encoder::new(plan, &about),
+        }
+    }
+
+    /// Appends to `out` what the event with `data` comes to: nothing, or any number of whole
+    /// events.
+    ///
+    /// # Errors
+    /// It is no event of the provider's dialect.
+    pub fn event(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<(), NotOfDialect> {
+        let text = str::from_utf8(data).map_err(|_| NotOfDialect("it is not UTF-8"))?;
+        walk_object(text, |_| {}).map_err(|_| NotOfDialect("it is not a JSON object"))?;
+        let mut events = Vec::new();
+        match &mut self.decoder {
+            Decoder::Chat(decoder) => decoder.event(View::new(text), &mut events)?,
+            Decoder::Messages(decoder) => decoder.event(View::new(text), &mut events)?,
+        }
+        self.encode(events, out)
+    }
+
+    /// Appends the end: the provider's success marker came, with `data`, at `now` in seconds since
+    /// the epoch.
+    ///
+    /// # Errors
+    /// As [`Translator::event`].
+    pub fn end(&mut self, data: &[u8], now: u64, out: &mut Vec<u8>) -> Result<(), NotOfDialect> {
+        if let Encoder::Responses(encoder) = &mut self.encoder {
+            encoder.set_now(now);
+        }
+        let mut events = Vec::new();
+        match &mut self.decoder {
+            Decoder::Chat(decoder) => decoder.end(&mut events),
+            Decoder::Messages(_) => return self.event(data, out),
+        }
+        self.encode(events, out)
+    }
+
+    fn encode(&mut self, events: Vec<Event<'_>>, out: &mut Vec<u8>) -> Result<(), NotOfDialect> {
+        let events = match &mut self.json_tool {
+            None => events,
+            Some(tool) => {
+                let mut text = Vec::with_capacity(events.len());
+                for event in events {
+                    tool.event(event, &mut text);
+                }
+                text
+            }
+        };
+        let mut ordered = Vec::new();
+        for event in events {
+            match &mut self.sequencer {
+                None => self.encoder.event(&event, out),
+                Some(sequencer) => {
+                    let too_long = |_| NotOfDialect("its parts are too far out of order");
+                    sequencer.event(event, &mut ordered).map_err(too_long)?;
+                    for event in ordered.drain(..) {
+                        self.encoder.event(&event, out);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends what tells the caller that the stream broke.
+    pub fn fail(&mut self, error: &ApiError, request_id: &str, out: &mut Vec<u8>) {
+        match &mut self.encoder {
+            Encoder::Responses(encoder) => {
+                let code = error.code.unwrap_or(error.kind.label());
+                encoder.fail(code, &error.message, out);
+            }
+            _ => out.extend_from_slice(&in_band_error(self.caller, error, request_id, 0)),
+        }
+    }
+
+    /// The response object that the stream came to, for callers of [`Endpoint::Responses`].
+    pub fn response(&self) -> Option<&[u8]> {
+        match &self.encoder {
+            Encoder::Responses(encoder) => encoder.response(),
+            _ => None,
+        }
+    }
+}
