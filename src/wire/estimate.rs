@@ -127,7 +127,7 @@ mod tests {
             r#"{"messages":[{"content":[{"type":"document","source":{"type":"text","data":"abcdefgh"}}]}]}"#,
             2 + 4,
         );
-        check(r#"{"tools":[{"name":"f","input_schema":{}}]}"#, 9);
+        check(r#"{"tools":[{"name":"f","input_schema":{}}]}"#, 8);
     }
 
     #[test]
