@@ -5,9 +5,9 @@
 //! [form](super::form) and knows no other dialect. It is pure, and goes as deep into a body as the
 //! vendor's types do and no deeper.
 //!
-//! Either direction of a call uses one half: for a caller who speaks this dialect [`read_request`],
-//! [`write_answer`] and [`Encoder`], for a provider who does [`write_request`], [`read_answer`] and
-//! [`Decoder`]. Start at [`read_request`]; what all of them share is in [`block`].
+//! Either direction of a call uses one half: for a caller who speaks this dialect [`read_request()`],
+//! [`write_answer`] and [`Encoder`], for a provider who does [`write_request()`], [`read_answer`] and
+//! [`Decoder`]. Start at [`read_request()`]; what all of them share is in `block`.
 
 mod answer;
 mod block;
@@ -15,7 +15,10 @@ mod decoder;
 mod encoder;
 mod read_content;
 mod read_request;
+#[cfg(test)]
+mod tests;
 mod write_content;
+mod write_part;
 mod write_request;
 
 pub use answer::{read_answer, write_answer};
