@@ -167,6 +167,9 @@ pub struct Speech {
     /// Of kind anthropic: `max_tokens` where a caller of another dialect gave none.
     pub default_max_tokens: u64,
     pub structured_output: StructuredOutput,
+    /// Of kind anthropic: whether its models take `temperature`, `top_p` and `top_k` from callers of
+    /// another dialect. Anthropic's own since Opus 4.6 refuse them.
+    pub sampling: bool,
 }
 
 impl Speech {
@@ -180,6 +183,7 @@ impl Speech {
             } else {
                 StructuredOutput::Tool
             },
+            sampling: !is_vendor,
         }
     }
 }

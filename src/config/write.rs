@@ -188,6 +188,7 @@ fn provider(provider: &Provider) -> Value {
             "structured_output",
             provider.speech.structured_output.as_str().into(),
         ),
+        ("sampling", provider.speech.sampling.into()),
     ])
 }
 

@@ -101,6 +101,7 @@ impl Question<'_> {
         let target = translate::Target {
             model: &target.model,
             default_max_tokens: speech.default_max_tokens,
+            sampling: speech.sampling,
             structured_output: match speech.structured_output {
                 Configured::Native => StructuredOutput::Native,
                 Configured::Tool => StructuredOutput::Tool,

@@ -17,5 +17,6 @@ pub(super) fn speech(raw: &mut Raw<'_>, map: &mut Map<'_>, kind: Kind, is_vendor
         structured_output: raw
             .choice(map, "structured_output", &names)
             .unwrap_or(default.structured_output),
+        sampling: raw.boolean(map, "sampling", default.sampling),
     }
 }

@@ -265,6 +265,7 @@ mod tests {
         model: "gpt-x",
         default_max_tokens: 1,
         structured_output: StructuredOutput::Native,
+        sampling: true,
     };
 
     /// Writes `request` and checks what is asked beside model and messages, and what is dropped.

@@ -18,6 +18,7 @@ const TARGET: Target<'static> = Target {
     model: "m",
     default_max_tokens: 1,
     structured_output: StructuredOutput::Native,
+    sampling: true,
 };
 
 const ABOUT: About<'static> = About {

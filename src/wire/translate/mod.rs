@@ -6,6 +6,8 @@
 mod error;
 mod json_tool;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use super::form::{Dropped, Format, NotOfDialect, Request, Untranslatable};
 use super::json::view::View;
@@ -28,6 +30,8 @@ pub struct Target<'t> {
     pub default_max_tokens: u64,
     /// How an Anthropic provider is made to answer in JSON.
     pub structured_output: StructuredOutput,
+    /// Whether an Anthropic provider's models take sampling parameters.
+    pub sampling: bool,
 }
 
 /// See [`Target::structured_output`].
@@ -110,6 +114,9 @@ pub fn request(
         Endpoint::Responses => Some(responses::read_asked(view)?),
         _ => None,
     };
+    if provider == Endpoint::Messages && !target.sampling {
+        drop_sampling(&mut request);
+    }
     let json_tool = provider == Endpoint::Messages && needs_json_tool(&request, target);
     let include_usage = request.include_usage;
     let body = match provider {
@@ -127,6 +134,21 @@ pub fn request(
             asked,
         },
     })
+}
+
+/// Leaves out what the newest of Anthropic's models refuse. 1 is the default of each and no loss.
+fn drop_sampling(request: &mut Request<'_>) {
+    let members = [
+        ("temperature", &mut request.temperature),
+        ("top_p", &mut request.top_p),
+        ("top_k", &mut request.top_k),
+    ];
+    for (name, member) in members {
+        let is_default = |value: View<'_>| name != "top_k" && value.f64() == Some(1.0);
+        if member.take().is_some_and(|value| !is_default(value)) {
+            request.dropped.note(name);
+        }
+    }
 }
 
 /// Whether Anthropic's dialect has no word for the format that is asked for.

@@ -19,6 +19,7 @@ const TARGET: Target<'_> = Target {
     model: "claude",
     default_max_tokens: 4096,
     structured_output: StructuredOutput::Native,
+    sampling: true,
 };
 
 const ABOUT: About<'_> = About {
