@@ -109,16 +109,24 @@ fn message(out: &mut Writer, parts: &[Part<'_>], dropped: &mut Dropped) {
 fn blocks(out: &mut Writer, parts: &[Part<'_>]) {
     for part in parts {
         match &part.kind {
-            PartKind::Thinking { text, signature } => thinking(out, text, signature.as_ref()),
-            PartKind::RedactedThinking(data) => redacted(out, data),
+            PartKind::Thinking { text, signature } => thinking(out, None, text, signature.as_ref()),
+            PartKind::RedactedThinking(data) => redacted(out, None, data),
             _ => {}
         }
     }
 }
 
-/// A block of `thinking_blocks`.
-pub(super) fn thinking(out: &mut Writer, text: &Lit<'_>, signature: Option<&Lit<'_>>) {
+/// A block of `thinking_blocks`; in a stream, with its index among them.
+pub(super) fn thinking(
+    out: &mut Writer,
+    index: Option<u64>,
+    text: &Lit<'_>,
+    signature: Option<&Lit<'_>>,
+) {
     out.object(|out| {
+        if let Some(index) = index {
+            out.key("index").number(index);
+        }
         out.key("type").string("thinking");
         out.key("thinking").lit(text);
         if let Some(signature) = signature {
@@ -127,9 +135,12 @@ pub(super) fn thinking(out: &mut Writer, text: &Lit<'_>, signature: Option<&Lit<
     });
 }
 
-/// A block of `thinking_blocks` that is encrypted.
-pub(super) fn redacted(out: &mut Writer, data: &Lit<'_>) {
+/// A block of `thinking_blocks` that is encrypted; in a stream, with its index among them.
+pub(super) fn redacted(out: &mut Writer, index: Option<u64>, data: &Lit<'_>) {
     out.object(|out| {
+        if let Some(index) = index {
+            out.key("index").number(index);
+        }
         out.key("type").string("redacted_thinking");
         out.key("data").lit(data);
     });

@@ -27,6 +27,9 @@ struct Choice {
     index: u32,
     /// Tool calls that have begun.
     calls: u64,
+    /// Blocks of thoughts that were written. The vendor's Python SDK takes no list in a delta whose
+    /// items have no index.
+    blocks: u64,
     /// Open parts about which something must be known.
     parts: Vec<(u32, Part)>,
     finished: bool,
@@ -126,6 +129,7 @@ impl Encoder {
             self.choices.push(Choice {
                 index,
                 calls: 0,
+                blocks: 0,
                 parts: Vec::new(),
                 finished: false,
             });
@@ -176,8 +180,11 @@ impl Encoder {
                 state.parts.push((part, thought));
             }
             PartStart::RedactedThinking(data) => {
+                let index = Some(state.blocks);
+                state.blocks += 1;
                 let block = |out: &mut Writer| {
-                    out.key("thinking_blocks").array(|out| redacted(out, data));
+                    out.key("thinking_blocks")
+                        .array(|out| redacted(out, index, data));
                 };
                 self.chunk(choice, out, block, None, None);
             }
@@ -261,11 +268,11 @@ impl Encoder {
     }
 
     fn part_stop(&mut self, choice: u32, part: u32, out: &mut Vec<u8>) {
-        let parts = &mut self.choice(choice, out).parts;
-        let Some(at) = parts.iter().rposition(|it| it.0 == part) else {
+        let state = self.choice(choice, out);
+        let Some(at) = state.parts.iter().rposition(|it| it.0 == part) else {
             return;
         };
-        match parts.swap_remove(at).1 {
+        match state.parts.swap_remove(at).1 {
             // Callers parse what has come, and nothing at all is no JSON.
             Part::Call {
                 index,
@@ -275,10 +282,12 @@ impl Encoder {
                 text: Some(text),
                 signature: Some(signature),
             } => {
+                let index = Some(state.blocks);
+                state.blocks += 1;
                 let (text, signature) = (Lit::escaped(text), Lit::escaped(signature));
                 let block = |out: &mut Writer| {
                     out.key("thinking_blocks")
-                        .array(|out| thinking(out, &text, Some(&signature)));
+                        .array(|out| thinking(out, index, &text, Some(&signature)));
                 };
                 self.chunk(choice, out, block, None, None);
             }

@@ -168,8 +168,8 @@ fn thoughts_are_signed_where_they_end() {
         &[
             r#"{"reasoning_content":"h"}"#,
             r#"{"reasoning_content":"m"}"#,
-            r#"{"thinking_blocks":[{"type":"thinking","thinking":"hm","signature":"s"}]}"#,
-            r#"{"thinking_blocks":[{"type":"redacted_thinking","data":"x"}]}"#,
+            r#"{"thinking_blocks":[{"index":0,"type":"thinking","thinking":"hm","signature":"s"}]}"#,
+            r#"{"thinking_blocks":[{"index":1,"type":"redacted_thinking","data":"x"}]}"#,
             r#"{"reasoning_content":"oh"}"#,
             r#"{"refusal":"no"}"#,
         ],

@@ -142,11 +142,7 @@ fn read_assistant<'a>(message: View<'a>, dropped: &mut Dropped) -> Read<Turn<'a>
     let refusal = refusal.filter(|it| !it.is_empty());
     parts.extend(refusal.map(|it| Part::from(PartKind::Refusal(it))));
     if let Some(calls) = calls {
-        let calls = needed(Some(calls), "tool_calls", LIST, list)?;
-        for (index, call) in calls.items().enumerate() {
-            let call = within(read_call(call, dropped), || format!("tool_calls[{index}]"))?;
-            parts.push(call);
-        }
+        read_calls(calls, &mut parts, dropped)?;
     }
     if let Some(function) = function_call {
         let function = needed(Some(function), "function_call", OBJECT, object)?;
@@ -182,6 +178,15 @@ fn read_thoughts<'a>(blocks: Option<View<'a>>, thought: Option<View<'a>>) -> Rea
         parts.push(Part::from(PartKind::Thinking { text, signature }));
     }
     Ok(parts)
+}
+
+fn read_calls<'a>(calls: View<'a>, parts: &mut Vec<Part<'a>>, dropped: &mut Dropped) -> Read<()> {
+    let calls = needed(Some(calls), "tool_calls", LIST, list)?;
+    for (index, call) in calls.items().enumerate() {
+        let call = within(read_call(call, dropped), || format!("tool_calls[{index}]"))?;
+        parts.push(call);
+    }
+    Ok(())
 }
 
 fn read_call<'a>(call: View<'a>, dropped: &mut Dropped) -> Read<Part<'a>> {
