@@ -29,6 +29,8 @@ const TOKENS_BEYOND: u32 = 8;
 pub(super) const CHOICES_MAX: i64 = 128;
 /// Tokens of all choices together.
 const TOKENS_TOTAL_MAX: i64 = 4_000_000;
+/// The JSON of all choices together.
+const JSON_BYTES_MAX: usize = 64 << 20;
 /// What is told of all tokens together: it is not to fill the memory.
 const LOGPROBS_BYTES_MAX: usize = 64 << 20;
 /// The context window that `context-length` pretends to.
@@ -64,6 +66,11 @@ impl Asked {
     pub fn compose(self, api: Api) -> Result<Composed, Stop> {
         let n = self.choices;
         let tokens = bound_tokens(&self.behaviours, n)?;
+        let calls = self.calls.iter().map(|call| call.arguments.text().len());
+        let document = self.document.iter().map(|document| document.text().len());
+        if calls.chain(document).sum::<usize>() * n as usize > JSON_BYTES_MAX {
+            return Err(invalid("n", "too much JSON for so many answers"));
+        }
         let mut left = self.most.unwrap_or(u32::MAX);
         let mut parts = Vec::with_capacity(1);
         if self.behaviours.thinking {

@@ -12,29 +12,58 @@ const DEPTH_MAX: u32 = 16;
 const DEPTH_SPARE: u32 = 5;
 /// How many values one document may have.
 const VALUES_MAX: u32 = 1_000;
+/// How much of a schema may be copied into one document, and how much may be merged to decide on
+/// one: a small schema can refer to a large part of itself many times.
+const COPIED_BYTES_MAX: usize = 256 << 10;
+const MERGED_BYTES_MAX: usize = 4 << 20;
 /// The most items of one array, and the longest string.
 const ITEMS_MAX: u64 = 64;
 const STRING_BYTES_MAX: u64 = 1024;
 
 /// A value that satisfies `root` as far as the usual keywords go.
 pub fn value(root: &Value) -> Value {
-    Maker { root, values: 0 }.make(root, 0)
+    let mut maker = Maker {
+        root,
+        values: 0,
+        copied: 0,
+        merged: 0,
+    };
+    maker.make(root, 0)
 }
 
 /// Makes values from the schemas of one document.
 struct Maker<'s> {
     root: &'s Value,
     values: u32,
+    copied: usize,
+    merged: usize,
 }
 
-impl Maker<'_> {
+/// About how many bytes a value has.
+fn weight(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len() + 8,
+        Value::Array(list) => list.iter().map(weight).sum::<usize>() + 8,
+        Value::Object(map) => {
+            let each = map.iter().map(|(key, value)| key.len() + weight(value));
+            each.sum::<usize>() + 8
+        }
+        _ => 8,
+    }
+}
+
+impl<'s> Maker<'s> {
     fn make(&mut self, schema: &Value, depth: u32) -> Value {
         self.values += 1;
-        if depth > DEPTH_MAX || self.values > VALUES_MAX {
+        let spent = self.copied > COPIED_BYTES_MAX || self.merged > MERGED_BYTES_MAX;
+        if depth > DEPTH_MAX || self.values > VALUES_MAX || spent {
             return Value::Null;
         }
         if let Some(fixed) = schema.get("const").or_else(|| schema.get("enum")?.get(0)) {
-            return fixed.clone();
+            // What was measured counts even if it is not copied, so that measuring ends too.
+            self.copied = self.copied.saturating_add(weight(fixed));
+            let fits = self.copied <= COPIED_BYTES_MAX;
+            return if fits { fixed.clone() } else { Value::Null };
         }
         if let Some(path) = schema.get("$ref").and_then(Value::as_str) {
             let root = self.root;
@@ -57,7 +86,7 @@ impl Maker<'_> {
 
     /// The schema with its `anyOf`, `oneOf` and `allOf` decided and merged into it; `None` where
     /// it has none of them.
-    fn combined(&self, schema: &Value, depth: u32) -> Option<Value> {
+    fn combined(&mut self, schema: &Value, depth: u32) -> Option<Value> {
         let list = |key: &str| {
             let list = schema.get(key).and_then(Value::as_array);
             list.filter(|list| !list.is_empty())
@@ -66,6 +95,10 @@ impl Maker<'_> {
         let any = list("anyOf").or_else(|| list("oneOf"));
         if all.is_empty() && any.is_none() {
             return None;
+        }
+        self.merged = self.merged.saturating_add(weight(schema));
+        if self.merged > MERGED_BYTES_MAX {
+            return Some(Value::Null);
         }
         let mut merged = schema.as_object()?.clone();
         for key in ["allOf", "anyOf", "oneOf"] {
@@ -77,16 +110,25 @@ impl Maker<'_> {
             early.or_else(|| any.first())
         });
         for one in all.iter().chain(chosen) {
-            merge(&mut merged, self.resolved(one));
+            let one = self.resolved(one);
+            self.merged = self.merged.saturating_add(weight(one));
+            if self.merged > MERGED_BYTES_MAX {
+                return Some(Value::Null);
+            }
+            merge(&mut merged, one);
         }
         Some(Value::Object(merged))
     }
 
     /// A schema, or what it refers to.
-    fn resolved<'v>(&'v self, schema: &'v Value) -> &'v Value {
+    fn resolved<'v>(&self, schema: &'v Value) -> &'v Value
+    where
+        's: 'v,
+    {
+        let root = self.root;
         let path = schema.get("$ref").and_then(Value::as_str);
         let path = path.and_then(|path| path.strip_prefix('#'));
-        let target = path.and_then(|path| self.root.pointer(path));
+        let target = path.and_then(|path| root.pointer(path));
         target.unwrap_or(schema)
     }
 
@@ -283,6 +325,22 @@ mod tests {
             r#"{"type":"object","required":["x"],"additionalProperties":{"type":"integer"}}"#,
             r#"{"x":1}"#,
         );
+    }
+
+    #[test]
+    fn a_small_schema_makes_no_large_value() {
+        let long = "x".repeat(100_000);
+        let items = vec![r##"{"$ref":"#/$defs/L"}"##; 500].join(",");
+        let many = vec![r##"{"$ref":"#/$defs/L"}"##; 20_000].join(",");
+        for large in [
+            format!(r#"{{"allOf":[{many}],"title":"{long}"}}"#),
+            format!(r#"{{"const":"{long}"}}"#),
+            format!(r#"{{"allOf":[{{"type":"string","description":"{long}"}}]}}"#),
+        ] {
+            let schema = format!(r#"{{"prefixItems":[{items}],"$defs":{{"L":{large}}}}}"#);
+            let schema: Value = serde_json::from_str(&schema).unwrap();
+            assert!(value(&schema).to_string().len() < 2 * COPIED_BYTES_MAX);
+        }
     }
 
     #[test]
