@@ -232,7 +232,6 @@ fn format(out: &mut Writer, format: &Format<'_>) {
 fn effort<'r>(reasoning: &'r Reasoning<'_>) -> Option<Lit<'r>> {
     match (&reasoning.effort, reasoning.thinking) {
         // The most that models of this dialect commonly know.
-        (Some(effort), _) if effort.unescape() == "max" => Some(Lit::of("xhigh")),
         (Some(effort), _) => Some(effort.borrow()),
         (None, Some(Thinking::Disabled)) => Some(Lit::of("none")),
         (None, Some(Thinking::Budget(tokens))) => Some(Lit::of(match tokens {
@@ -414,7 +413,7 @@ mod tests {
             check(request, &expected, "");
         };
         check(Some("minimal"), None, "minimal");
-        check(Some("max"), Some(Thinking::Adaptive), "xhigh");
+        check(Some("max"), Some(Thinking::Adaptive), "max");
         check(Some("low"), Some(Thinking::Budget(9999)), "low");
         check(None, Some(Thinking::Disabled), "none");
         check(None, Some(Thinking::Adaptive), "");

@@ -119,7 +119,8 @@ fn common_requests() -> impl Strategy<Value = Value> {
                 if !choice.is_null() {
                     body["tool_choice"] = choice;
                 }
-                if !parallel {
+                // Without a call to make there is nothing to say about several.
+                if !parallel && body.get("tool_choice") != Some(&json!("none")) {
                     body["parallel_tool_calls"] = false.into();
                 }
                 if let Some(eighths) = eighths {
@@ -182,8 +183,10 @@ fn streams() -> impl Strategy<Value = (Endpoint, Vec<u8>)> {
                 out.push_str(&format!("data: {chunk}\n\n"));
             };
             push(json!([{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": null}]));
-            for delta in &deltas {
+            for (index, delta) in deltas.iter().enumerate() {
                 let delta = match tool {
+                    true if index == 0 => json!({"tool_calls": [{"index": 0, "id": "c",
+                        "type": "function", "function": {"name": "f", "arguments": delta}}]}),
                     true => json!({"tool_calls": [{"index": 0, "function": {"arguments": delta}}]}),
                     false => json!({"content": delta}),
                 };
