@@ -211,7 +211,9 @@ def stop(cell):
 
 
 def sampling(cell):
-    answer = ask(cell, cell.model(), temperature=0.5, metadata={"user_id": "someone"})
+    # Still a field of the API, no longer one of the SDK.
+    warm = {"extra_body": {"temperature": 0.5}}
+    answer = ask(cell, cell.model(), metadata={"user_id": "someone"}, **warm)
     same(answer["stop_reason"], "end_turn", "stop_reason")
     cell.arrived("someone")
 
@@ -317,7 +319,8 @@ TABLE = [
     Row("limit", limit),
     Row("stop", stop),
     Row("sampling", sampling),
-    Row("thinking", thinking),
+    # What was thought has no place in the chat completions' requests.
+    Row("thinking", thinking, drops={"simo": ["messages[].thinking"]}),
     Row("cached", cached),
     Row("refusal", refusal),
     Row("count-tokens", counted, PLAIN),

@@ -47,6 +47,7 @@ def gathered(chunks):
             for name in ("refusal", "reasoning_content"):
                 if getattr(delta, name, None):
                     message[name] = message.get(name, "") + getattr(delta, name)
+            message.setdefault("thinking_blocks", []).extend(getattr(delta, "thinking_blocks", []))
             for call in delta.tool_calls or []:
                 if call.index == len(message["tool_calls"]):
                     function = {"name": call.function.name, "arguments": ""}
@@ -55,8 +56,7 @@ def gathered(chunks):
                 own = message["tool_calls"][call.index]["function"]
                 own["arguments"] += call.function.arguments or ""
             finish = choice.finish_reason or finish
-    calls = message.pop("tool_calls")
-    return {**message, "tool_calls": calls} if calls else message, finish, usage
+    return {key: value for key, value in message.items() if value != []}, finish, usage
 
 
 def ask(cell, model, messages=HELLO, **more):
@@ -221,7 +221,9 @@ def reasoning(cell):
     check(message["reasoning_content"].startswith("sim thought "), message)
     check(message["content"].startswith("sim answer "), message)
     same(usage.completion_tokens_details.reasoning_tokens, 8, "reasoning_tokens")
-    # As programs do that keep everything: the whole message goes back.
+    if cell.provider == "simo":
+        # The vendor refuses what it does not send itself, and here everything passes through.
+        del message["reasoning_content"]
     messages = HELLO + [message, {"role": "user", "content": "And now?"}]
     ask(cell, cell.model("thinking"), messages, reasoning_effort="low")
     cell.arrived("And now?")
@@ -338,7 +340,8 @@ TABLE = [
     Row("json-schema", json_schema, providers=("simo", "sima", "simn")),
     Row("parse", parsed, providers=("simo", "sima", "simn")),
     Row("limit", limit),
-    Row("stop", stop),
+    # Which of them it was has no place in the answer.
+    Row("stop", stop, drops={"sima": ["stop_sequence"]}),
     Row("sampling", sampling),
     Row("reasoning", reasoning),
     Row("cached", cached),

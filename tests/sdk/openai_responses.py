@@ -307,7 +307,8 @@ TABLE = [
     Row("parse", parsed, providers=ALL + ("simn",)),
     Row("limit", limit, providers=ALL),
     Row("sampling", sampling, providers=ALL),
-    Row("reasoning", reasoning, providers=ALL),
+    # What was thought has no place in the chat completions' requests.
+    Row("reasoning", reasoning, providers=ALL, drops={"simo": ["messages[].thinking"]}),
     Row("cached", cached, providers=ALL),
     Row("refusal", refusal, providers=ALL),
     Row("error-400", error, providers=ALL, options=fault("context-length", openai.BadRequestError, 400, code="context_length_exceeded")),

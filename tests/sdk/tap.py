@@ -63,13 +63,10 @@ class Ledger:
 
     def report(self, name):
         with self.changed:
-            chosen = lambda: [c for key, c in self.cells.items() if name in (None, key)]
-            settled = lambda: not any(cell["open"] for cell in chosen())
-            if not self.changed.wait_for(settled, SETTLE_SECONDS):
-                self._cell(name or "tap")["faults"].append("an answer has not ended")
-            sums = {key: sum(c[key] for c in chosen()) for key in ("exchanges", "events")}
-            lists = {key: [one for c in chosen() for one in c[key]] for key in ("faults", "dropped")}
-            return sums | lists
+            cell = self._cell(name)
+            if not self.changed.wait_for(lambda: not cell["open"], SETTLE_SECONDS):
+                cell["faults"].append("an answer has not ended")
+            return self.cells.pop(name)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -101,7 +98,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     do_GET = do_POST = do_DELETE = do_HEAD = do
 
     def report(self, url):
-        name = urllib.parse.parse_qs(url.query).get("cell", [None])[0]
+        name = urllib.parse.parse_qs(url.query).get("cell", ["-"])[0]
         body = json.dumps(self.ledger.report(name)).encode()
         self.send_response(200)
         self.send_header("content-type", "application/json")

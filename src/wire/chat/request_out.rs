@@ -231,7 +231,6 @@ fn format(out: &mut Writer, format: &Format<'_>) {
 
 fn effort<'r>(reasoning: &'r Reasoning<'_>) -> Option<Lit<'r>> {
     match (&reasoning.effort, reasoning.thinking) {
-        // The most that models of this dialect commonly know.
         (Some(effort), _) => Some(effort.borrow()),
         (None, Some(Thinking::Disabled)) => Some(Lit::of("none")),
         (None, Some(Thinking::Budget(tokens))) => Some(Lit::of(match tokens {

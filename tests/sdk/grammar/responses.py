@@ -2,7 +2,7 @@
 
 `sequence_number` counts from 0. `response.created` and `response.in_progress` come first; then the
 items, each added, filled and done; then one of completed, incomplete and failed, with the whole
-response. What the deltas of a text add up to is its `done` text, its part, its item, and the item
+response. An error is last, or `response.failed` alone comes after it. What the deltas of a text add up to is its `done` text, its part, its item, and the item
 in the whole.
 """
 
@@ -151,7 +151,8 @@ class Order:
         self.over = None
 
     def event(self, event):
-        if self.over:
+        failed = self.over == "error" and event.name == "response.failed"
+        if self.over and not failed:
             return [f"an event after {self.over}: {event.data[:80]}"]
         try:
             data = json.loads(event.data)

@@ -13,8 +13,8 @@ import pydantic
 
 # What is not the vendors' but has become usual beside them, or is documented as ours.
 EXTENSIONS = {"reasoning_content", "thinking_blocks", "provider_specific_fields"}
-# What the vendor does send, though its SDK does not name it.
-UNNAMED = {"store"}
+# What the vendor does send, though this SDK does not name it; others of the vendor's do.
+UNNAMED = {("Response", "store"), ("ResponseFunctionCallArgumentsDoneEvent", "name")}
 
 
 @functools.cache
@@ -61,7 +61,7 @@ def _unknown(value, path):
     """Fields that the models had no place for."""
     if isinstance(value, pydantic.BaseModel):
         for name in value.model_extra or {}:
-            if name not in EXTENSIONS | UNNAMED:
+            if name not in EXTENSIONS and (type(value).__name__, name) not in UNNAMED:
                 yield f"{path}{name}: a field that the vendor does not have"
         for name in type(value).model_fields:
             yield from _unknown(getattr(value, name), f"{path}{name}.")
