@@ -15,6 +15,8 @@
 //! (deadlines and cancelling between the two), `stream` and `error`.
 
 mod anthropic;
+pub mod backoff;
+pub mod budget;
 mod buffers;
 mod error;
 mod headers;
