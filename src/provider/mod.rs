@@ -20,6 +20,7 @@ pub mod budget;
 mod buffers;
 mod error;
 mod headers;
+pub mod hints;
 pub mod keys;
 mod line;
 mod openai;
