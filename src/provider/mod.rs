@@ -16,6 +16,7 @@
 
 mod anthropic;
 pub mod backoff;
+pub mod bucket;
 pub mod budget;
 mod buffers;
 mod error;
