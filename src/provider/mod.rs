@@ -23,6 +23,7 @@ mod error;
 mod headers;
 pub mod hints;
 pub mod keys;
+pub mod limiter;
 mod line;
 mod openai;
 mod providers;
