@@ -16,6 +16,7 @@
 
 mod anthropic;
 pub mod backoff;
+pub mod breaker;
 pub mod bucket;
 pub mod budget;
 mod buffers;
