@@ -14,6 +14,7 @@
 //! Start at [`Provider::call`]; then `upstream` (the request), `transport` (the socket), `line`
 //! (deadlines and cancelling between the two), `stream` and `error`.
 
+pub mod adaptive;
 mod anthropic;
 pub mod backoff;
 pub mod breaker;
