@@ -14,10 +14,18 @@
 //! Start at [`Provider::call`]; then `upstream` (the request), `transport` (the socket), `line`
 //! (deadlines and cancelling between the two), `stream` and `error`.
 
+pub mod adaptive;
 mod anthropic;
+pub mod backoff;
+pub mod breaker;
+pub mod bucket;
+pub mod budget;
 mod buffers;
 mod error;
 mod headers;
+pub mod hints;
+pub mod keys;
+pub mod limiter;
 mod line;
 mod openai;
 mod providers;
