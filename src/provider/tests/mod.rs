@@ -1,6 +1,7 @@
 //! The provider against a server that does as it is told.
 
 mod faults;
+mod interleavings;
 mod server;
 mod traffic;
 
