@@ -80,19 +80,24 @@ fn every_caller_of_a_limiter_gets_a_slot_of_its_own() {
 fn a_cancel_at_any_moment_ends_the_wait_and_costs_at_most_the_slot() {
     check(schedules(), || {
         let (limiter, ends, started) = (limiter(), Arc::new(Ends::default()), Instant::now());
+        let far = started + INTERVAL * 9;
+        assert!(limiter.acquire(&Cancel::new(), far).is_ok(), "the burst");
         let cancel = Arc::new(Cancel::new());
         caller(&limiter, &ends, &cancel, INTERVAL * 9);
-        (0..2).for_each(|_| caller(&limiter, &ends, &Arc::default(), INTERVAL * 9));
+        caller(&limiter, &ends, &Arc::default(), INTERVAL * 9);
         spawn(move || {
             cancel.cancel(Reason::ClientGone);
         });
+        // No time passes: nothing but the cancel can end a wait.
+        while ends.total() == 0 {
+            shuttle::thread::yield_now();
+        }
+        assert_eq!(ends.counts(), [0, 0, 1]);
         let over = Arc::clone(&ends);
-        pass_time(move || over.total() == 3);
-        let [went, refused, cancelled] = ends.counts();
-        assert_eq!((refused, limiter.waiting()), (0, 0));
-        assert!(went >= 2 && cancelled <= 1);
+        pass_time(move || over.total() == 2);
+        assert_eq!((ends.counts(), limiter.waiting()), ([1, 0, 1], 0));
         let slots = limiter.next_free(started) - started;
-        assert!(slots >= INTERVAL * went as u32 && slots < INTERVAL * 4);
+        assert!(slots >= INTERVAL * 2 && slots < INTERVAL * 7 / 2);
     });
 }
 
@@ -217,5 +222,25 @@ fn closing_at_any_moment_refuses_whoever_waits() {
         }
         assert_eq!((permits.in_use(), permits.waiting()), (0, 0));
         assert!(permits.try_acquire().is_err());
+    });
+}
+
+#[test]
+fn a_cancel_at_any_moment_ends_the_wait_for_a_permit() {
+    check(schedules(), || {
+        let permits = Semaphore::new(1, Duration::ZERO);
+        let held = permits.try_acquire().unwrap();
+        let (in_use, ends) = (Arc::default(), Arc::new(Ends::default()));
+        let cancel = Arc::new(Cancel::new());
+        holder(&permits, &in_use, &ends, &cancel);
+        spawn(move || {
+            cancel.cancel(Reason::ClientGone);
+        });
+        while ends.total() == 0 {
+            shuttle::thread::yield_now();
+        }
+        assert_eq!(ends.counts(), [0, 0, 1]);
+        drop(held);
+        assert_eq!((permits.in_use(), permits.waiting()), (0, 0));
     });
 }
