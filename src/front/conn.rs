@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::Limits;
 use super::budget::Charge;
@@ -150,6 +151,8 @@ pub(super) struct Conn {
     pub blocked: bool,
     /// How many bytes the outbox had given away when its deadline was last renewed.
     pub taken: u64,
+    /// Since when it has given away nothing.
+    pub stalled_since: Option<Instant>,
     pub cancel: Option<Arc<Cancel>>,
 }
 
@@ -166,6 +169,7 @@ impl Conn {
             read_ready: false,
             blocked: false,
             taken: 0,
+            stalled_since: None,
             cancel: None,
         }
     }
