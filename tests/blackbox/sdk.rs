@@ -3,7 +3,7 @@
 //! victor through `tap.py`, which judges every answer by the vendors' published grammar.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -101,7 +101,7 @@ fn config(simulator: &Simulator) -> Config {
 }
 
 /// Starts the tap in front of `daemon`; gives it and its URL.
-fn tap(python: PathBuf, daemon: &Daemon, faults: &PathBuf) -> (Process, String) {
+fn tap(python: PathBuf, daemon: &Daemon, faults: &Path) -> (Process, String) {
     let mut command = Command::new(python);
     command
         .args(["-B", "tap.py", "--to", &format!("http://{}", daemon.api)])
