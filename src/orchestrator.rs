@@ -4,12 +4,13 @@
 //! Start at [`serve`]: it starts everything, says so, and then does what signals ask for until
 //! one of them asks for the end. A failed start leaves nothing behind but its message.
 
+mod observe;
+
 use std::fmt;
 use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{self, Receiver, select};
@@ -18,9 +19,9 @@ use crate::api::Api;
 use crate::config::CheckedConfig;
 use crate::config::checked::Server;
 use crate::coordinator::{Coordinator, Registry};
-use crate::front::{self, Front, Limits, Stats};
+use crate::front::{Front, Limits};
 use crate::health::{Health, Lifecycle, Phase};
-use crate::metrics::{Collector, Event, Metrics, Permits};
+use crate::metrics::{Event, Metrics};
 use crate::ops::{Ops, Sources};
 use crate::provider::Providers;
 use crate::provider::route::Routes;
@@ -143,8 +144,8 @@ impl Daemon {
         };
         let ops = Ops::start(ops_listener, sources, &config.state_dir)
             .map_err(system("the ops plane cannot be started"))?;
-        observe(&metrics, &health, &providers, &api);
-        observe_store(&metrics, &store);
+        observe::observe(&metrics, &health, &providers, &api);
+        observe::observe_store(&metrics, &store);
         Ok(Self {
             config,
             api,
@@ -321,120 +322,4 @@ fn limits(config: &CheckedConfig) -> Result<Limits, StartError> {
         write_timeout: config.server.write_timeout,
         ..Limits::default()
     })
-}
-
-/// Lets metrics and health look at what others count.
-fn observe(metrics: &Arc<Metrics>, health: &Health, providers: &Arc<Providers>, api: &Front) {
-    let stats = Arc::clone(api.stats());
-    let shared: Vec<_> = providers
-        .iter()
-        .map(|it| metrics.provider_shared(it.name()))
-        .collect();
-    for (provider, shared) in providers.iter().zip(&shared) {
-        let provider = Arc::clone(provider);
-        shared.count_permits(move || Permits {
-            in_use: provider.permits_in_use(),
-            waiting: provider.permits_waiting(),
-        });
-    }
-    metrics.collect(Box::new(move |collector| {
-        for provider in &shared {
-            provider.permits();
-        }
-        collect_connections(collector, &stats);
-        collector.counter(
-            "victor_log_dropped_total",
-            "Log lines that were lost because the queue was full or nothing could be written.",
-            &[],
-            log::dropped() as f64,
-        );
-    }));
-    metrics.account("outboxes", Box::new(|| front::outbox_bytes() as u64));
-    health.watch("api", api.wedged_probe(WEDGED_AFTER));
-}
-
-fn collect_connections(collector: &mut Collector, stats: &Stats) {
-    collector.gauge(
-        "victor_http_connections",
-        "Connections that clients have open on the API port.",
-        &[],
-        stats.connections.load(Ordering::Relaxed) as f64,
-    );
-    collector.counter(
-        "victor_http_connections_accepted_total",
-        "Connections accepted on the API port.",
-        &[],
-        stats.accepted.load(Ordering::Relaxed) as f64,
-    );
-    let ended = [
-        ("refused", &stats.refused),
-        ("evicted", &stats.evicted),
-        ("timed_out", &stats.timed_out),
-        ("slow_client", &stats.slow_clients),
-        ("accept_error", &stats.accept_errors),
-    ];
-    for (reason, count) in ended {
-        collector.counter(
-            "victor_http_connections_ended_total",
-            "Connections ended because a bound of the API port was reached, by reason.",
-            &[("reason", reason)],
-            count.load(Ordering::Relaxed) as f64,
-        );
-    }
-}
-
-/// Lets metrics look at what the store counts.
-fn observe_store(metrics: &Metrics, store: &Arc<Store>) {
-    let own = Arc::clone(store);
-    metrics.collect(Box::new(move |collector| collect_store(collector, &own)));
-    let store = Arc::clone(store);
-    metrics.account("store_queue", Box::new(move || store.queue_bytes() as u64));
-}
-
-fn collect_store(collector: &mut Collector, store: &Store) {
-    let stats = store.stats();
-    let read = |count: &AtomicU64| count.load(Ordering::Relaxed) as f64;
-    let mut gauge = |name, help, value| collector.gauge(name, help, &[], value);
-    gauge(
-        "victor_store_queue_depth",
-        "Jobs that wait for the database's thread.",
-        store.queue_depth() as f64,
-    );
-    gauge(
-        "victor_store_responses",
-        "Stored responses, those that have expired but were not purged yet included.",
-        read(&stats.responses),
-    );
-    gauge(
-        "victor_store_responses_bytes",
-        "What the stored responses hold.",
-        read(&stats.responses_bytes),
-    );
-    let mut counter = |name, help, label, value: &str, count| {
-        collector.counter(name, help, &[(label, value)], read(count));
-    };
-    for (outcome, count) in [
-        ("ok", &stats.writes_ok),
-        ("failed", &stats.writes_failed),
-        ("dropped", &stats.writes_dropped),
-    ] {
-        let help = "Writes asked of the database, by outcome; dropped ones were never queued.";
-        counter("victor_store_writes_total", help, "outcome", outcome, count);
-    }
-    for (reason, count) in [("ttl", &stats.evicted_ttl), ("size", &stats.evicted_size)] {
-        let help = "Stored responses removed, by reason.";
-        counter(
-            "victor_store_evictions_total",
-            help,
-            "reason",
-            reason,
-            count,
-        );
-    }
-    collector.counter(
-        "victor_store_files_set_aside_total",
-        "Database files set aside since they were damaged or another program's.",
-        &[],
-        read(&stats.set_aside),
-    );
 }

@@ -59,6 +59,8 @@ pub enum State {
     WaitingStore,
     /// Waits for one of the provider's permits.
     WaitingPermit,
+    /// Waits until a target may be asked again: a backoff, a rate limit, an open breaker.
+    WaitingRetry,
     /// Looks a name up, connects, or shakes hands.
     Connecting,
     /// Sends the request to the provider.
@@ -89,7 +91,7 @@ names!(Role {
     Log => "log", Store => "store", Signals => "signals", Simulator => "simulator", Foreign => "foreign",
 });
 names!(State {
-    Idle => "idle", Running => "running", WaitingStore => "waiting_store", WaitingPermit => "waiting_permit",
+    Idle => "idle", Running => "running", WaitingStore => "waiting_store", WaitingPermit => "waiting_permit", WaitingRetry => "waiting_retry",
     Connecting => "connecting", Sending => "sending", WaitingFirstByte => "waiting_first_byte",
     Relaying => "relaying", Free => "free",
 });

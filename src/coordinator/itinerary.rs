@@ -10,11 +10,15 @@
 //! targets by their place in the route only. Start at [`Itinerary::next`] and
 //! [`Itinerary::failed`].
 
+mod failure;
+
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use crate::config::checked::Retry;
 use crate::provider::backoff;
+
+pub use self::failure::Failure;
 
 /// Nothing is asked when less of the deadline is left: no model answers in it.
 pub const LEFT_MIN: Duration = Duration::from_millis(50);
@@ -107,30 +111,6 @@ pub enum Why {
     Deadline,
     /// The breakers of all that could still be tried are open.
     Shut { retry_at: Instant },
-}
-
-/// How an attempt failed, before anything of its answer was passed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// The provider answered with an error status and perhaps said when to come back.
-    Status {
-        status: u16,
-        retry_after: Option<Duration>,
-    },
-    /// The prompt is too long for the model, whatever the status.
-    ContextLength,
-    /// The provider will not answer this prompt, whatever the status.
-    ContentFilter,
-    /// No connection.
-    Connect,
-    /// The connection ended before the head of an answer.
-    Reset,
-    /// Silent to the end of a timeout.
-    Silent,
-    /// An answer began that was cut, stalled or is not one.
-    Broken,
-    /// It was not asked after all: its breaker or limiter had closed in between. Not an attempt.
-    NotAsked { retry_at: Instant },
 }
 
 /// One call's way through the targets of its route.
@@ -375,6 +355,11 @@ impl Itinerary {
             Failure::Silent | Failure::Broken => self.stops[index].is_last_resort = true,
             Failure::ContextLength => self.leave_smaller(index),
             Failure::ContentFilter => self.ended = Some(Why::Final),
+            Failure::Unfit => {
+                let stop = &mut self.stops[index];
+                stop.attempts = stop.attempts.saturating_sub(1);
+                stop.is_out = true;
+            }
             Failure::NotAsked { retry_at } => {
                 let stop = &mut self.stops[index];
                 stop.attempts = stop.attempts.saturating_sub(1);

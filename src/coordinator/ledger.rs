@@ -9,15 +9,19 @@ use std::time::{Duration, Instant};
 
 use super::Coordinator;
 use super::call::{Call, error_response, push_request_id};
+use crate::config::checked::Retry;
 use crate::front::{Responder, Response};
 use crate::log::{self, CallRecord};
 use crate::metrics::{Outcome, Route, Settled, Token};
 use crate::provider::Header;
+use crate::provider::breaker::Ticket;
 use crate::provider::route::Target;
 use crate::wire::Endpoint;
 use crate::wire::errors::ApiError;
 use crate::wire::usage::Usage;
 
+/// Bytes of the path that the log shows of a call with many attempts.
+const PATH_BYTES_MAX: usize = 1000;
 const CONTENT_TYPE: &str = "content-type";
 /// The status of a call whose client left, in metrics and log: nobody is told it.
 const CLIENT_LEFT: u16 = 499;
@@ -42,6 +46,10 @@ pub struct Ledger {
     /// What the provider said of itself beside its answer, passed back with whatever is answered.
     pub upstream_headers: Vec<Header>,
     pub upstream_request_id: String,
+    /// Every attempt and how it ended, once there was more than one.
+    path: String,
+    /// The running attempt's, for its breaker.
+    ticket: Option<Ticket>,
     /// The names of what the provider was not told, or the caller cannot be.
     pub dropped: String,
     /// What of the answer was estimated here.
@@ -76,6 +84,8 @@ impl Ledger {
             usage: Usage::default(),
             upstream_headers: Vec::new(),
             upstream_request_id: String::new(),
+            path: String::new(),
+            ticket: None,
             dropped: String::new(),
             estimated: "",
             note: String::new(),
@@ -126,8 +136,88 @@ impl Ledger {
         }
     }
 
-    /// Counts one attempt at a provider that has ended.
-    pub fn attempt_ended(&self, target: &Target, outcome: Outcome, took: Duration) {
+    /// How often, and how far apart, a target may be asked.
+    pub fn retry(&self) -> Retry {
+        self.coordinator.config().retry
+    }
+
+    /// Counts a step to `target` after a failure elsewhere, or there, if there was one.
+    pub fn moved_on(&self, failed: Option<(&Target, &'static str)>, target: &Target) {
+        let is_retry = failed.is_some_and(|(before, _)| std::ptr::eq(before, target));
+        if !is_retry {
+            target.provider.governor().call(Instant::now());
+        }
+        let Some((before, reason)) = failed else {
+            return;
+        };
+        let provider = before.provider.name();
+        let metrics = self.coordinator.process.provider(provider, &before.model);
+        match is_retry {
+            true => metrics.shared().retried(reason),
+            false => metrics.shared().failed_over(reason),
+        }
+    }
+
+    /// The first event of the running attempt's stream has come.
+    pub fn first_event_came(&mut self) {
+        self.first_event = Some(self.received.elapsed());
+    }
+
+    /// The rate limit held a request back.
+    pub fn held_back(&self, target: &Target) {
+        let (provider, model) = (target.provider.name(), target.model.as_str());
+        let metrics = self.coordinator.process.provider(provider, model);
+        metrics.shared().held_back();
+    }
+
+    /// Counts events of a stream that were left out, being malformed.
+    pub fn left_out(&self, target: &Target, events: u64) {
+        let (provider, model) = (target.provider.name(), target.model.as_str());
+        let metrics = self.coordinator.process.provider(provider, model);
+        metrics.shared().left_out(events);
+    }
+
+    /// An attempt at `target` begins, let through by its breaker with `ticket`; `dropped` names
+    /// what the provider is not told.
+    pub fn attempt_begins(&mut self, target: &Target, ticket: Ticket, dropped: String) {
+        target.provider.name().clone_into(&mut self.provider);
+        target.model.clone_into(&mut self.model);
+        self.dropped = dropped;
+        self.attempts += 1;
+        self.ticket = Some(ticket);
+        self.usage = Usage::default();
+        self.first_event = None;
+        self.upstream_headers.clear();
+        self.upstream_request_id.clear();
+        self.note.clear();
+    }
+
+    /// Accounts for one attempt at a provider that has ended: in the counters, with its breaker, in
+    /// the log. `how` is its status or the word for what went wrong.
+    pub fn attempt_ended(&mut self, target: &Target, outcome: Outcome, took: Duration, how: &str) {
+        let waited = self.received.elapsed().saturating_sub(took);
+        let first = self
+            .first_event
+            .map_or(took, |first| first.saturating_sub(waited));
+        let in_flight = target.provider.permits_in_use();
+        let governor = target.provider.governor();
+        let ticket = self.ticket.take();
+        if let Some(calls) = governor.ended(&target.breaker, ticket, outcome, first, in_flight) {
+            target.provider.bear(calls);
+        }
+        ::log::debug!(
+            request_id = self.request_id.as_str(), coordinator = self.coordinator.name(),
+            provider = target.provider.name(), model = target.model.as_str(),
+            attempt = self.attempts, outcome = outcome.as_str(), how,
+            duration_ms = took.as_secs_f64() * 1000.0;
+            "attempt ended"
+        );
+        if self.path.len() < PATH_BYTES_MAX {
+            let separator = if self.path.is_empty() { "" } else { " " };
+            let (provider, model) = (target.provider.name(), &target.model);
+            self.path
+                .push_str(&format!("{separator}{provider}/{model}:{how}"));
+        }
         let (provider, model) = (target.provider.name(), target.model.as_str());
         let process = &self.coordinator.process;
         if outcome == Outcome::Ok {
@@ -159,6 +249,10 @@ impl Ledger {
             duration: self.received.elapsed(),
             cache: "bypass",
             attempts: self.attempts,
+            path: match self.attempts {
+                ..=1 => "",
+                _ => &self.path,
+            },
             error_type: self.error_type,
             message: &self.message,
             streamed: self.streamed,
@@ -236,11 +330,6 @@ impl Ledger {
     /// Whether the counters have moved.
     pub const fn is_settled(&self) -> bool {
         self.settled
-    }
-
-    /// How long the call has taken so far.
-    pub fn elapsed(&self) -> Duration {
-        self.received.elapsed()
     }
 }
 

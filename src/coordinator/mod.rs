@@ -5,16 +5,20 @@
 //! read `call.rs` (what waits), `pool.rs` (how it waits) and `stages.rs` (what a worker does
 //! with it). Nothing here knows HTTP framing or opens a socket.
 
+mod attempts;
 pub mod call;
 pub mod chat;
 pub mod embedding;
 pub mod itinerary;
 mod ledger;
+mod needs;
 pub mod passage;
+mod pause;
 pub mod pool;
 pub mod registry;
 mod relay;
 mod stages;
+mod told;
 mod verdict;
 
 use std::sync::Arc;

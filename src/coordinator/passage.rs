@@ -33,6 +33,14 @@ pub struct Question<'a> {
     pub strict: bool,
 }
 
+/// Why a call cannot go to a target.
+pub enum Unfit {
+    /// It cannot be said in the target's dialect, or not without a loss; to another it may.
+    Here(ApiError),
+    /// It is no call, or goes on with what is not there.
+    Anywhere(ApiError),
+}
+
 /// A call as one target is asked it.
 pub struct Passage {
     /// Where the provider is asked.
@@ -45,13 +53,12 @@ impl Passage {
     /// The way to `target`, which is asked at `endpoint`.
     ///
     /// # Errors
-    /// The call cannot be said in the provider's dialect, loses something though nothing may be
-    /// lost, or goes on with a conversation that is not there.
+    /// See [`Unfit`].
     pub fn new(
         question: &Question<'_>,
         target: &Target,
         endpoint: Endpoint,
-    ) -> Result<Self, ApiError> {
+    ) -> Result<Self, Unfit> {
         let translated = match endpoint == question.caller {
             true => None,
             false => Some(question.translate(target, endpoint)?),
@@ -89,11 +96,11 @@ impl Passage {
 }
 
 impl Question<'_> {
-    fn translate(&self, target: &Target, endpoint: Endpoint) -> Result<Translated, ApiError> {
-        let text = str::from_utf8(self.body)
-            .map_err(|_| ApiError::new(Kind::InvalidRequest, "the body is not valid UTF-8"))?;
+    fn translate(&self, target: &Target, endpoint: Endpoint) -> Result<Translated, Unfit> {
+        // It was scanned before, which holds it to UTF-8.
+        let text = str::from_utf8(self.body).unwrap_or_default();
         let past = match self.caller {
-            Endpoint::Responses => self.past(View::new(text))?,
+            Endpoint::Responses => self.past(View::new(text)).map_err(Unfit::Anywhere)?,
             _ => Past::default(),
         };
         let past = past.items();
@@ -107,14 +114,16 @@ impl Question<'_> {
                 Configured::Tool => StructuredOutput::Tool,
             },
         };
-        let translated = translate::request(self.caller, endpoint, text, &past, &target)?;
+        let translated = translate::request(self.caller, endpoint, text, &past, &target)
+            .map_err(|error| Unfit::Here(error.into()))?;
         if self.strict && !translated.dropped.is_empty() {
             let message = format!(
                 "the provider's API has no counterpart for {}; leave it out, ask for a model of \
                  the other vendor, or let the operator set `strict: false` on the coordinator",
                 translated.dropped
             );
-            return Err(ApiError::new(Kind::InvalidRequest, message).code("not_translatable"));
+            let error = ApiError::new(Kind::InvalidRequest, message);
+            return Err(Unfit::Here(error.code("not_translatable")));
         }
         Ok(translated)
     }

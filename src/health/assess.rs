@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::clock::Utc;
 use crate::metrics::window::{View, WINDOW};
-use crate::metrics::{CoordinatorMetrics, Metrics, ProviderShared, Share};
+use crate::metrics::{CoordinatorMetrics, Metrics, ProviderShared, Share, Standing};
 use crate::store::Store;
 
 use super::database;
@@ -252,11 +252,15 @@ fn coordinator_row(
 
 /// `faults`: requests that tell about the provider, and the share it failed. `limited`: the share
 /// that its rate limit met.
+/// Models whose breakers are listed.
+const BREAKERS_SHOWN_MAX: usize = 100;
+
 fn provider_verdict(
     requests: u64,
     faults: Option<f64>,
     limited: Option<f64>,
     consecutive_failures: u32,
+    standing: &Standing,
 ) -> Verdict {
     let faulty = faults.unwrap_or(0.0);
     if requests > 0 && consecutive_failures >= PROVIDER_FAILURES {
@@ -269,6 +273,20 @@ fn provider_verdict(
     }
     if faulty > PROVIDER_DEGRADED {
         let message = format!("{} of requests failed in 5 minutes", percent(faulty));
+        return (Status::Degraded, message);
+    }
+    let open = |(_, state): &&(Box<str>, &'static str)| *state != "closed";
+    if let Some((model, _)) = standing.breakers.iter().find(open) {
+        let open = standing.breakers.iter().filter(open).count();
+        let message = match open {
+            1 => format!("the circuit breaker of {model} is open"),
+            open => format!("the circuit breakers of {open} models are open"),
+        };
+        return (Status::Degraded, message);
+    }
+    let retired = standing.keys.iter().filter(|it| **it == "retired").count();
+    if retired > 0 {
+        let message = format!("{retired} of {} keys are refused", standing.keys.len());
         return (Status::Degraded, message);
     }
     match limited {
@@ -286,12 +304,20 @@ fn provider_component(provider: &ProviderShared, now: &str) -> Component {
     let limited = provider.rate_limited_view();
     let failures = provider.consecutive_failures();
     let permits = provider.permits();
+    let standing = provider.standing();
     let (status, message) = provider_verdict(
         view.count,
         view.error_rate(),
         limited.error_rate(),
         failures,
+        &standing,
     );
+    let breakers: serde_json::Map<String, Value> = standing
+        .breakers
+        .iter()
+        .take(BREAKERS_SHOWN_MAX)
+        .map(|(model, state)| (model.to_string(), (*state).into()))
+        .collect();
     Component {
         name: format!("provider.{}", provider.name()),
         status,
@@ -305,6 +331,9 @@ fn provider_component(provider: &ProviderShared, now: &str) -> Component {
             "permits_in_use": permits.in_use,
             "permits_max": provider.permits_max.get(),
             "permits_waiting": permits.waiting,
+            "breakers": breakers,
+            "keys": standing.keys,
+            "adaptive_limit": standing.adaptive_limit,
         }),
         last_check: now.to_owned(),
         consecutive_failures: failures,
@@ -450,7 +479,8 @@ mod tests {
     #[test]
     fn a_provider_is_judged_by_its_traffic() {
         let check = |(requests, faults, limited, failures), expected| {
-            let verdict = provider_verdict(requests, faults, limited, failures);
+            let verdict =
+                provider_verdict(requests, faults, limited, failures, &Standing::default());
             assert_eq!(verdict.0, expected, "{}", verdict.1);
         };
         check((0, None, None, 9), Status::Healthy);

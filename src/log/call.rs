@@ -35,6 +35,8 @@ pub struct CallRecord<'a> {
     pub cache: &'a str,
     /// How often a provider was asked.
     pub attempts: u32,
+    /// Who was asked and how that ended, in order, where it was more than once.
+    pub path: &'a str,
     /// The kind of failure, the same word as the metric's label; empty if there was none.
     pub error_type: &'a str,
     /// What happened, in words; empty: derived from the status.
@@ -85,6 +87,7 @@ impl CallRecord<'_> {
             ("provider", self.provider),
             ("model", self.model),
             ("upstream_request_id", self.upstream_request_id),
+            ("path", self.path),
         ] {
             if !value.is_empty() {
                 line.text(key, value);

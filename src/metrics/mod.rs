@@ -28,7 +28,7 @@ use crate::thread;
 pub use coordinator::{Accounted, CoordinatorMetrics, Rejection, Settled};
 pub use cpu::Share;
 pub use http::Route;
-pub use provider::{Outcome, Permits, ProviderMetrics, ProviderShared, Token};
+pub use provider::{Outcome, Permits, ProviderMetrics, ProviderShared, Standing, Token};
 pub use registry::Collector;
 use registry::{Collect, Counter, Gathered, OTHER, Registry};
 use window::View;

@@ -136,6 +136,10 @@ pub(super) struct Families {
     duration: Family<Histogram, 2>,
     tokens: Family<Counter, 3>,
     rate_limited: Family<Counter, 2>,
+    retries: Family<Counter, 2>,
+    failovers: Family<Counter, 2>,
+    hedges: Family<Counter, 2>,
+    left_out: Family<Counter, 1>,
     permits_in_use: Family<Gauge, 1>,
     permits_max: Family<Gauge, 1>,
     permits_waiting: Family<Gauge, 1>,
@@ -166,6 +170,26 @@ impl Families {
                 "Requests held back by a rate limit; by=\"them\" is the provider's own (429).",
                 ["provider", "by"],
             ),
+            retries: registry.family(
+                "victor_provider_retries_total",
+                "Attempts that were made again at the same model, by why the one before failed.",
+                ["provider", "reason"],
+            ),
+            failovers: registry.family(
+                "victor_provider_failovers_total",
+                "Calls that went on to another target of their route, by whom they left and why.",
+                ["provider", "reason"],
+            ),
+            hedges: registry.family(
+                "victor_provider_hedges_total",
+                "Second requests sent because a first one was slow, by which of the two answered.",
+                ["provider", "outcome"],
+            ),
+            left_out: registry.family(
+                "victor_provider_malformed_events_total",
+                "Events of streams that were left out because they could not be read.",
+                ["provider"],
+            ),
             permits_in_use: registry.family(
                 "victor_provider_permits_in_use",
                 "Calls that hold one of the provider's permits.",
@@ -190,9 +214,15 @@ impl Families {
             name,
             permits_in_use: self.permits_in_use.with([name]),
             read_permits: OnceLock::new(),
+            read_standing: OnceLock::new(),
             permits_max: self.permits_max.with([name]),
             permits_waiting: self.permits_waiting.with([name]),
             rate_limited: self.rate_limited.with([name, "them"]),
+            held_back: self.rate_limited.with([name, "us"]),
+            retries: self.retries.clone(),
+            failovers: self.failovers.clone(),
+            hedges: self.hedges.clone(),
+            left_out: self.left_out.with([name]),
             window: Window::new(),
             rate_limited_window: Window::of_counts(),
             consecutive_failures: AtomicU32::new(0),
@@ -235,16 +265,35 @@ pub struct Permits {
 
 type ReadPermits = dyn Fn() -> Permits + Send + Sync;
 
+/// What a provider has learnt from its calls, for those who look.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Each model's circuit breaker: `closed`, `half_open` or `open`.
+    pub breakers: Vec<(Box<str>, &'static str)>,
+    /// Each key, in the order of the configuration: `usable`, `resting`, `on_trial` or `retired`.
+    pub keys: Vec<&'static str>,
+    /// Calls at a time that it is found to bear, where that adapts.
+    pub adaptive_limit: Option<usize>,
+}
+
+type ReadStanding = dyn Fn() -> Standing + Send + Sync;
+
 /// What all models of one provider share.
 pub struct ProviderShared {
     name: &'static str,
     /// Calls that hold a permit, and calls that wait for one.
     read_permits: OnceLock<Box<ReadPermits>>,
+    read_standing: OnceLock<Box<ReadStanding>>,
     permits_in_use: Arc<Gauge>,
     /// How many permits there are.
     pub permits_max: Arc<Gauge>,
     permits_waiting: Arc<Gauge>,
     rate_limited: Arc<Counter>,
+    held_back: Arc<Counter>,
+    retries: Family<Counter, 2>,
+    failovers: Family<Counter, 2>,
+    hedges: Family<Counter, 2>,
+    left_out: Arc<Counter>,
     window: Window,
     /// How many of the requests in `window` met the provider's rate limit, as its errors.
     rate_limited_window: Window,
@@ -261,6 +310,17 @@ impl ProviderShared {
     /// Says where the permits are counted; the first who says so is believed.
     pub fn count_permits(&self, read: impl Fn() -> Permits + Send + Sync + 'static) {
         let _ = self.read_permits.set(Box::new(read));
+    }
+
+    /// Says where the provider's standing is known; the first who says so is believed.
+    pub fn show_standing(&self, read: impl Fn() -> Standing + Send + Sync + 'static) {
+        let _ = self.read_standing.set(Box::new(read));
+    }
+
+    /// The provider's standing as it is now.
+    pub fn standing(&self) -> Standing {
+        let read = self.read_standing.get();
+        read.map_or_else(Standing::default, |read| read())
     }
 
     /// The permits as they are now. The gauges follow, for they are nothing but this as last read.
@@ -288,6 +348,31 @@ impl ProviderShared {
     /// The provider's faults since it last did its part.
     pub fn consecutive_failures(&self) -> u32 {
         self.consecutive_failures.load(Ordering::Relaxed)
+    }
+
+    /// Counts an attempt that is made again.
+    pub fn retried(&self, reason: &'static str) {
+        self.retries.with([self.name, reason]).increment();
+    }
+
+    /// Counts a call that goes on to somebody else.
+    pub fn failed_over(&self, reason: &'static str) {
+        self.failovers.with([self.name, reason]).increment();
+    }
+
+    /// Counts a second request beside a slow one; `outcome`: `won` or `lost`.
+    pub fn hedged(&self, outcome: &'static str) {
+        self.hedges.with([self.name, outcome]).increment();
+    }
+
+    /// Counts a request that our rate limit held back.
+    pub fn held_back(&self) {
+        self.held_back.increment();
+    }
+
+    /// Counts events that were left out.
+    pub fn left_out(&self, events: u64) {
+        self.left_out.add(events);
     }
 
     fn settle(&self, outcome: Outcome, duration: Duration) {

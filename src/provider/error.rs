@@ -34,6 +34,11 @@ pub enum Cause {
     NoPermit,
     /// The deadline passed, and the provider had only been given so much of it.
     Deadline(Duration),
+    /// The rate limit, ours or the provider's, would let the request go only after the deadline; in
+    /// so long.
+    RateLimited(Duration),
+    /// The provider said in the stream, before any part of an answer, that it failed.
+    Told(String),
     /// The name has no address.
     Resolve(String),
     /// No connection, or none through the proxy.
@@ -83,8 +88,10 @@ impl ProviderError {
             Cause::NoPermit
             | Cause::Deadline(_)
             | Cause::Header(_)
+            | Cause::RateLimited(_)
             | Cause::Cancelled(_)
             | Cause::Closed => Outcome::Cancelled,
+            Cause::Told(_) => Outcome::ServerError,
             Cause::Resolve(_) | Cause::Connect(_) | Cause::Tls(_) => Outcome::Connect,
             Cause::Reset => Outcome::Reset,
             Cause::Timeout(_) => Outcome::Timeout,
@@ -98,6 +105,8 @@ impl ProviderError {
         match &self.cause {
             Cause::NoPermit => "provider_no_permit",
             Cause::Deadline(_) => "deadline",
+            Cause::RateLimited(_) => "provider_rate_limit",
+            Cause::Told(_) => "stream_error",
             Cause::Resolve(_) => "provider_resolve",
             Cause::Connect(_) => "provider_connect",
             Cause::Tls(_) => "provider_tls",
@@ -124,12 +133,14 @@ impl ProviderError {
     pub const fn status(&self) -> u16 {
         match &self.cause {
             Cause::Header(_) => 400,
+            Cause::RateLimited(_) => 429,
             Cause::Cancelled(Reason::ClientGone | Reason::SlowClient) => 499,
             Cause::Resolve(_)
             | Cause::Connect(_)
             | Cause::Tls(_)
             | Cause::Reset
             | Cause::Cut
+            | Cause::Told(_)
             | Cause::Malformed(_)
             | Cause::TooLarge => 502,
             Cause::Cancelled(Reason::Shutdown) | Cause::Closed => 503,
@@ -162,6 +173,14 @@ impl fmt::Display for ProviderError {
                  having gone by in queues",
                 left.as_millis()
             ),
+            Cause::RateLimited(after) => write!(
+                f,
+                "may not be asked before the call's deadline: its rate limit (providers.{}.rate_limit, \
+                 or the provider's own) has room again in {:.1} s",
+                self.provider,
+                after.as_secs_f64()
+            ),
+            Cause::Told(why) => write!(f, "failed in its stream: {why}"),
             Cause::Resolve(why) => write!(f, "could not be looked up: {why}"),
             Cause::Connect(why) => write!(f, "could not be reached: {why}"),
             Cause::Tls(why) => write!(f, "could not be trusted: {why}"),

@@ -22,6 +22,8 @@ pub mod bucket;
 pub mod budget;
 mod buffers;
 mod error;
+pub mod governor;
+mod head;
 mod headers;
 pub mod hints;
 pub mod keys;
@@ -34,12 +36,14 @@ pub mod route;
 mod semaphore;
 mod simulator;
 mod stream;
+mod time;
 mod transport;
 mod upstream;
 
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -48,6 +52,7 @@ use serde::de::IgnoredAny;
 use ureq::http::{Response, header};
 
 pub use error::{Cause, Phase, ProviderError};
+pub use governor::Governor;
 pub use headers::Header;
 pub use providers::Providers;
 pub use stream::Stream;
@@ -56,9 +61,11 @@ use crate::cancel::Cancel;
 use crate::config::checked::{self, Kind, Speech};
 use crate::thread;
 use crate::wire::Endpoint;
+use head::{check_head, is_event_stream};
 use line::Line;
 use semaphore::{Permit, Refused, Semaphore};
 use stream::{Http, Lease, Source};
+use time::Time;
 use upstream::{Client, Upstream};
 
 /// Bytes of an answer that is read whole, at most.
@@ -88,6 +95,8 @@ pub struct Outbound<'a> {
     pub cancel: &'a Arc<Cancel>,
     /// Plain: for the whole attempt. Streamed: until the first event.
     pub deadline: Instant,
+    /// Set if the rate limit held the request back.
+    pub held_back: &'a Cell<bool>,
 }
 
 /// What a provider answered, whatever its status.
@@ -98,6 +107,8 @@ pub struct Answer {
     pub headers: Vec<Header>,
     /// The provider's own id of the request.
     pub upstream_request_id: Option<String>,
+    /// When the provider wants to be asked again.
+    pub retry_after: Option<Duration>,
     /// The body, or the way to it.
     pub body: AnswerBody,
 }
@@ -119,6 +130,7 @@ pub struct Provider {
     first_token_timeout: Duration,
     idle_timeout: Duration,
     permits: Arc<Semaphore<Client>>,
+    governor: Governor,
     /// Find our keys in what the provider says, for some quote them; the longest first, so that none
     /// is masked as the beginning of another.
     keys: Vec<Finder<'static>>,
@@ -152,6 +164,7 @@ impl Provider {
             first_token_timeout: config.first_token_timeout,
             idle_timeout: config.idle_timeout,
             keys: finders(&config.api_keys),
+            governor: Governor::new(config),
             permits: Semaphore::new(config.max_connections.get(), upstream::IDLE_AGE_MAX),
             via,
         }))
@@ -188,6 +201,16 @@ impl Provider {
     /// What its server understands of its dialect.
     pub const fn speech(&self) -> Speech {
         self.speech
+    }
+
+    /// What it has learnt from its calls.
+    pub const fn governor(&self) -> &Governor {
+        &self.governor
+    }
+
+    /// How many calls may run from now on, where that adapts.
+    pub fn bear(&self, calls: usize) {
+        self.permits.set_max(calls);
     }
 
     /// Calls that run now.
@@ -228,6 +251,7 @@ impl Provider {
             return Err(Cause::Cancelled(reason));
         }
         let permit = self.permit(outbound)?;
+        self.turn(outbound)?;
         let own = match outbound.streamed {
             true => self.first_token_timeout,
             false => self.timeout,
@@ -263,6 +287,54 @@ impl Provider {
         })
     }
 
+    /// Waits until the rate limit lets the request go.
+    fn turn(&self, outbound: &Outbound<'_>) -> Result<(), Cause> {
+        let governor = &self.governor;
+        let waited = governor.wait_for_turn(outbound.cancel, outbound.deadline);
+        if waited != Ok(Duration::ZERO) {
+            outbound.held_back.set(true);
+        }
+        waited.map(drop).map_err(|refused| match refused {
+            limiter::Refused::Deadline => {
+                let now = Instant::now();
+                Cause::RateLimited(governor.next_free(now).saturating_duration_since(now))
+            }
+            // The caller of this puts the reason in its place.
+            limiter::Refused::Cancelled => Cause::Closed,
+        })
+    }
+
+    /// Sends the request, once more with each further key while the provider refuses a key or its
+    /// quota is used up.
+    fn send(
+        &self,
+        upstream: &Upstream,
+        lease: &mut Lease,
+        outbound: &Outbound<'_>,
+        time: Time,
+    ) -> Result<(Response<ureq::Body>, Option<Duration>), Cause> {
+        let key = |now: Instant| {
+            let key = self.governor.key(now);
+            key.map_err(|until| Cause::RateLimited(until.saturating_duration_since(now)))
+        };
+        let mut with = key(Instant::now())?;
+        loop {
+            let response = upstream.send(lease.client(upstream), outbound, with, time.by)?;
+            let status = response.status().as_u16();
+            let headers = headers::pairs(response.headers());
+            let (hints, other_key) = self.governor.heed(status, headers, with);
+            match key(Instant::now()) {
+                // Each refusal takes a key out, so this ends.
+                Ok(another) if other_key => {
+                    with = another;
+                    // So that the connection can be used again.
+                    self.read_whole(response, lease, outbound.streamed)?;
+                }
+                _ => return Ok((response, hints.retry_after)),
+            }
+        }
+    }
+
     fn over_http(
         self: &Arc<Self>,
         upstream: &Upstream,
@@ -271,7 +343,7 @@ impl Provider {
         time: Time,
     ) -> Result<Answer, Cause> {
         let mut lease = Lease::new(permit, upstream);
-        let response = upstream.send(lease.client(upstream), outbound, time.by)?;
+        let (response, retry_after) = self.send(upstream, &mut lease, outbound, time)?;
         let status = response.status().as_u16();
         check_head(&response)?;
         let is_stream = outbound.streamed && (200..300).contains(&status) && {
@@ -298,6 +370,7 @@ impl Provider {
             status,
             headers,
             upstream_request_id,
+            retry_after,
             body,
         })
     }
@@ -378,63 +451,4 @@ fn mask(key: &Finder<'_>, said: &[u8]) -> Option<Vec<u8>> {
     }
     masked.extend_from_slice(rest);
     Some(masked)
-}
-
-/// Until when an attempt may take, and whose limit that is.
-#[derive(Clone, Copy, Debug)]
-struct Time {
-    by: Instant,
-    /// What was left for the provider, where that is less than half of what it is allowed: then
-    /// the time was used up before it was asked, and its silence is not held against it.
-    scant: Option<Duration>,
-}
-
-impl Time {
-    fn new(deadline: Instant, own: Duration) -> Self {
-        let now = Instant::now();
-        let left = deadline.saturating_duration_since(now);
-        Self {
-            by: deadline.min(now + own),
-            scant: (left < own / 2).then_some(left),
-        }
-    }
-
-    fn judge(self, cause: Cause) -> Cause {
-        match (cause, self.scant) {
-            (Cause::Timeout(_), Some(left)) => Cause::Deadline(left),
-            (cause, _) => cause,
-        }
-    }
-}
-
-/// What no answer to these calls may be.
-fn check_head(response: &Response<ureq::Body>) -> Result<(), Cause> {
-    let status = response.status().as_u16();
-    if (300..400).contains(&status) {
-        let why = format!("status {status}, a redirect; base_url must name where it leads");
-        return Err(Cause::Malformed(why));
-    }
-    if !(200..600).contains(&status) {
-        return Err(Cause::Malformed(format!("status {status}")));
-    }
-    let headers = response.headers();
-    if headers.contains_key(header::CONTENT_LENGTH)
-        && headers.contains_key(header::TRANSFER_ENCODING)
-    {
-        // Two readers that disagree about where it ends (RFC 9112, 6.3).
-        let why = "both content-length and transfer-encoding".to_owned();
-        return Err(Cause::Malformed(why));
-    }
-    let encoding = headers.get(header::CONTENT_ENCODING);
-    let encoding = encoding.map_or("identity", |value| value.to_str().unwrap_or("unreadable"));
-    if !encoding.eq_ignore_ascii_case("identity") {
-        let why = format!("content-encoding {encoding}, though only identity was accepted");
-        return Err(Cause::Malformed(why));
-    }
-    Ok(())
-}
-
-fn is_event_stream<'a>(mut headers: impl Iterator<Item = (&'a str, &'a str)>) -> bool {
-    headers
-        .any(|(name, value)| name == "content-type" && headers::is_mime(value, "text/event-stream"))
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Provider;
+use super::breaker::Breaker;
 use crate::config::checked::{self, CheckedConfig, Kind, OnCut};
 use crate::wire::near::near_matches;
 use crate::wire::request::json_string;
@@ -55,6 +56,8 @@ pub struct Target {
     pub model: String,
     /// The same as a JSON string, quotes and escapes included, to put into a body.
     pub model_json: Vec<u8>,
+    /// Whether calls to it are let through now.
+    pub breaker: Breaker,
     /// Its share of the calls among the targets of its rank.
     pub weight: NonZeroU32,
     /// 0 for those that are asked first; never falls along a route, nor leaves a number out.
@@ -77,6 +80,7 @@ impl Target {
             provider: Arc::clone(provider),
             model: model.to_owned(),
             model_json: json_string(model),
+            breaker: provider.governor().breaker(model),
             weight: NonZeroU32::MIN,
             rank: 0,
             context_tokens: None,

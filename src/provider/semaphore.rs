@@ -16,12 +16,13 @@ use crate::sync::{Condvar, Mutex};
 /// A counting semaphore whose permits carry a `T` that is made on first use.
 pub struct Semaphore<T> {
     state: Mutex<State<T>>,
-    max: usize,
     /// Resources idle for longer are let go when the next permit comes back.
     idle_age_max: Duration,
 }
 
 struct State<T> {
+    /// Permits that may be in use; those that are out when it falls come back in their own time.
+    max: usize,
     in_use: usize,
     /// The oldest in front. Never more than `max` less `in_use`.
     idle: VecDeque<(T, Instant)>,
@@ -94,13 +95,13 @@ impl<T: Send + 'static> Semaphore<T> {
             state: Mutex::new(
                 "provider.permits",
                 State {
+                    max,
                     in_use: 0,
                     idle: VecDeque::new(),
                     waiters: VecDeque::new(),
                     closed: false,
                 },
             ),
-            max,
             idle_age_max,
         })
     }
@@ -112,7 +113,7 @@ impl<T: Send + 'static> Semaphore<T> {
             return Err(Refused::Closed);
         }
         // A free permit means that nobody waits: it would have been handed over.
-        if state.in_use == self.max {
+        if state.in_use >= state.max {
             return Ok(None);
         }
         state.in_use += 1;
@@ -143,7 +144,7 @@ impl<T: Send + 'static> Semaphore<T> {
                 return Err(Refused::Closed);
             }
             // A permit may have come free since it was tried above.
-            if state.in_use < self.max {
+            if state.in_use < state.max {
                 state.in_use += 1;
                 let item = state.idle.pop_back().map(|(item, _)| item);
                 drop(state);
@@ -178,7 +179,8 @@ impl<T: Send + 'static> Semaphore<T> {
         let mut too_old: [Option<T>; 2] = [None, None];
         loop {
             let mut state = self.state.lock();
-            if let Some(waiter) = state.waiters.pop_front() {
+            let is_over = state.in_use > state.max;
+            if !is_over && let Some(waiter) = state.waiters.pop_front() {
                 drop(state);
                 match waiter.settle(seat) {
                     None => return,
@@ -205,6 +207,28 @@ impl<T: Send + 'static> Semaphore<T> {
             }
             // Unlocks here, before `too_old` is dropped: closing a socket is a system call.
             return;
+        }
+    }
+
+    /// From now on so many permits may be in use. Those that this makes free go to whoever waits,
+    /// the longest waiting first.
+    pub fn set_max(self: &Arc<Self>, max: usize) {
+        self.state.lock().max = max;
+        loop {
+            let mut state = self.state.lock();
+            if state.in_use >= state.max {
+                return;
+            }
+            let Some(waiter) = state.waiters.pop_front() else {
+                return;
+            };
+            state.in_use += 1;
+            let item = state.idle.pop_back().map(|(item, _)| item);
+            drop(state);
+            if let Some(Seat::Given(item)) = waiter.settle(Seat::Given(item)) {
+                // It had given up: the permit goes back, to the next one perhaps.
+                drop(self.permit(item));
+            }
         }
     }
 
@@ -280,6 +304,26 @@ mod tests {
             std::thread::yield_now();
         }
         handle
+    }
+
+    #[test]
+    fn a_lower_maximum_is_reached_as_permits_come_back_and_a_higher_one_at_once() {
+        let semaphore = Semaphore::<u32>::new(2, AGE);
+        let take = || semaphore.try_acquire().unwrap();
+        let (one, two) = (take(), take());
+        semaphore.set_max(1);
+        drop(one);
+        assert!(take().is_none());
+        drop(two);
+        let one = take();
+        assert!(one.is_some());
+        let (tell, told) = mpsc::channel();
+        let waiter = waiter(&semaphore, &Arc::new(Cancel::new()), tell);
+        semaphore.set_max(2);
+        assert_eq!(told.recv().unwrap(), Ok(None));
+        drop(waiter);
+        drop(one);
+        assert_eq!(semaphore.in_use(), 0);
     }
 
     #[test]

@@ -24,6 +24,8 @@ const READ_BYTES_MAX: usize = 16 << 10;
 const READ_BYTES_MIN: usize = 2 << 10;
 /// How long the end of the framing may take behind the end marker.
 const DRAIN_WAIT_MAX: Duration = Duration::from_millis(50);
+/// How long what follows the finish reason may take.
+const FINISHING_WAIT_MAX: Duration = Duration::from_secs(2);
 /// What may follow the end marker.
 const DRAIN_BYTES_MAX: usize = 4 << 10;
 
@@ -182,6 +184,19 @@ impl Stream {
     /// to say, who knows which events mean something: pings and comments do not.
     pub const fn has_begun(&mut self) {
         self.begun = true;
+    }
+
+    /// The model has said why it stopped: what is left to come, a count and a marker, comes at once
+    /// or never.
+    pub const fn is_finishing(&mut self) {
+        if self.idle_timeout.as_millis() > FINISHING_WAIT_MAX.as_millis() {
+            self.idle_timeout = FINISHING_WAIT_MAX;
+        }
+    }
+
+    /// The error of a stream in which the provider said that it failed.
+    pub fn told(&self, why: &str) -> ProviderError {
+        self.provider.error(Cause::Told(why.to_owned()))
     }
 
     /// The error of a stream that ended without its end marker.

@@ -18,7 +18,7 @@ use super::error::{Cause, Phase};
 use super::line::{Fault, Line, Progress};
 use super::resolver::{AtConnect, Resolver};
 use super::{Outbound, anthropic, openai, transport};
-use crate::config::checked::{self, KeyHeader, Kind};
+use crate::config::checked::{self, KeyHeader, Kind, Secret};
 use crate::wire::Endpoint;
 
 /// A connection idle for longer is not used again: middle boxes forget silent connections.
@@ -42,7 +42,8 @@ pub struct Upstream {
     connect_timeout: Duration,
     /// By [`Endpoint`], with the value of `host`; `None` where the dialect has none.
     urls: [Option<(Uri, HeaderValue)>; Endpoint::ALL.len()],
-    key: Option<(HeaderName, HeaderValue)>,
+    /// In the order of the configuration.
+    keys: Vec<(HeaderName, HeaderValue)>,
     keepalive: bool,
 }
 
@@ -90,7 +91,7 @@ impl Upstream {
             resolver: Arc::default(),
             connect_timeout: config.connect_timeout,
             urls,
-            key: key(config)?,
+            keys: keys(config)?,
             keepalive,
         })
     }
@@ -123,6 +124,7 @@ impl Upstream {
         &self,
         client: &Client,
         outbound: &Outbound<'_>,
+        key: usize,
         by: Instant,
     ) -> Result<Response<Body>, Cause> {
         let line = &client.line;
@@ -130,7 +132,7 @@ impl Upstream {
         loop {
             line.begin(outbound.cancel, by, outbound.streamed);
             let mut body = Parts(outbound.body);
-            let request = self.request(outbound, &mut body)?;
+            let request = self.request(outbound, key, &mut body)?;
             let error = match client.agent.run(request) {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
@@ -166,6 +168,7 @@ impl Upstream {
     fn request<'b>(
         &self,
         outbound: &Outbound<'_>,
+        key: usize,
         body: &'b mut Parts<'_>,
     ) -> Result<Request<SendBody<'b>>, Cause> {
         let (url, host) = self.urls[outbound.endpoint as usize]
@@ -193,7 +196,7 @@ impl Upstream {
         );
         let length: usize = outbound.body.iter().map(|part| part.len()).sum();
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-        if let Some((name, value)) = &self.key {
+        if let Some((name, value)) = self.keys.get(key) {
             headers.insert(name.clone(), value.clone());
         }
         if !self.keepalive {
@@ -292,11 +295,13 @@ fn parse_url(url: &str) -> Result<(Uri, HeaderValue), String> {
     Ok((parsed, host))
 }
 
-fn key(config: &checked::Provider) -> Result<Option<(HeaderName, HeaderValue)>, String> {
-    let Some(key) = config.first_key() else {
-        return Ok(None);
-    };
-    let (name, text) = match config.key_header {
+fn keys(config: &checked::Provider) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
+    let keys = config.api_keys.iter();
+    keys.map(|key| key_header(config.key_header, key)).collect()
+}
+
+fn key_header(kind: KeyHeader, key: &Secret) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, text) = match kind {
         KeyHeader::Bearer => (header::AUTHORIZATION, format!("Bearer {}", key.expose())),
         KeyHeader::XApiKey => (
             HeaderName::from_static("x-api-key"),
@@ -308,7 +313,7 @@ fn key(config: &checked::Provider) -> Result<Option<(HeaderName, HeaderValue)>, 
     let value = HeaderValue::from_str(&text).ok().filter(|_| !too_long);
     let mut value = value.ok_or("api_key: a header cannot carry it (control characters?)")?;
     value.set_sensitive(true);
-    Ok(Some((name, value)))
+    Ok((name, value))
 }
 
 fn proxy(config: &checked::Provider) -> Result<Option<Proxy>, String> {

@@ -66,6 +66,7 @@ pub fn event(chat: &Chat, event: Event, out: &mut Vec<u8>) {
             );
             push_stop(chat, out);
             out.extend_from_slice(b"},\"usage\":{");
+            push_input_tokens(chat, out);
             push_output_tokens(chat, out);
             out.extend_from_slice(b"}}\n\n");
         }
@@ -142,18 +143,22 @@ fn push_message(chat: &Chat, is_whole: bool, out: &mut Vec<u8>) {
     } else {
         out.extend_from_slice(b"\"stop_reason\":null,\"stop_sequence\":null");
     }
-    let _ = write!(
-        out,
-        ",\"usage\":{{\"input_tokens\":{},\"cache_creation_input_tokens\":0,\
-         \"cache_read_input_tokens\":{},",
-        chat.prompt_tokens, chat.cached_tokens
-    );
+    out.extend_from_slice(b",\"usage\":{");
+    push_input_tokens(chat, out);
     if is_whole {
         push_output_tokens(chat, out);
     } else {
         out.extend_from_slice(b"\"output_tokens\":1");
     }
     out.extend_from_slice(b",\"service_tier\":\"standard\"}}");
+}
+
+fn push_input_tokens(chat: &Chat, out: &mut Vec<u8>) {
+    let _ = write!(
+        out,
+        "\"input_tokens\":{},\"cache_creation_input_tokens\":0,\"cache_read_input_tokens\":{},",
+        chat.prompt_tokens, chat.cached_tokens
+    );
 }
 
 fn push_output_tokens(chat: &Chat, out: &mut Vec<u8>) {

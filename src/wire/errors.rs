@@ -213,6 +213,76 @@ pub fn provider_reason(body: &[u8]) -> Option<String> {
     readable.then(|| one_line(text)).flatten()
 }
 
+/// What a provider's refusal says of the prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is too long for the model; a model with a larger context may take it.
+    ContextLength,
+    /// The provider will not answer it.
+    ContentFilter,
+    /// Anything else.
+    Other,
+}
+
+/// Reads a provider's error answer. By its `code`, where there is one; Anthropic has none for a
+/// prompt that is too long, only a sentence.
+pub fn refusal(body: &[u8]) -> Refusal {
+    #[derive(Deserialize)]
+    struct Coded<'a> {
+        #[serde(borrow)]
+        error: Option<Inside<'a>>,
+    }
+    #[derive(Deserialize)]
+    struct Inside<'a> {
+        #[serde(borrow)]
+        code: Option<&'a RawValue>,
+        #[serde(borrow)]
+        r#type: Option<&'a RawValue>,
+    }
+    let coded = serde_json::from_slice::<Coded<'_>>(body).ok();
+    let Some(error) = coded.and_then(|it| it.error) else {
+        return Refusal::Other;
+    };
+    let is = |word: &str| {
+        [error.code, error.r#type]
+            .into_iter()
+            .flatten()
+            .any(|it| it.get().trim_matches('"') == word)
+    };
+    if is("context_length_exceeded") {
+        return Refusal::ContextLength;
+    }
+    if is("content_filter")
+        || is("content_policy_violation")
+        || is("responsible_ai_policy_violation")
+    {
+        return Refusal::ContentFilter;
+    }
+    match provider_reason(body) {
+        Some(reason) if is("invalid_request_error") && is_too_long(&reason) => {
+            Refusal::ContextLength
+        }
+        Some(reason)
+            if is("invalid_request_error") && reason.contains("content filtering policy") =>
+        {
+            Refusal::ContentFilter
+        }
+        _ => Refusal::Other,
+    }
+}
+
+/// Whether a reason says that the prompt does not fit. Sources: both vendors' error texts.
+pub(super) fn is_too_long(reason: &str) -> bool {
+    let reason = reason.to_ascii_lowercase();
+    [
+        "prompt is too long",
+        "maximum context length",
+        "exceed context limit",
+    ]
+    .iter()
+    .any(|sign| reason.contains(sign))
+}
+
 /// Where the dialects and their imitators put the reason: `error.message` (both vendors), `error`
 /// as a text (ollama), `message` (vLLM), `detail` (FastAPI).
 #[derive(Deserialize)]

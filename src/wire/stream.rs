@@ -40,7 +40,7 @@ pub(super) struct Mark {
 /// What a stream came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Finish {
-    /// The success marker came, with no error and nothing malformed before it.
+    /// The success marker came, with no error before it.
     pub complete: bool,
     /// The provider's own reason, if it reported an error within the stream.
     pub error: Option<String>,
@@ -108,6 +108,11 @@ impl StreamWatch {
         Observed::Progress
     }
 
+    /// Whether the model has said why it stopped.
+    pub const fn has_finish_reason(&self) -> bool {
+        self.finish.finish_reason
+    }
+
     /// How many events have gone by, comments apart.
     pub const fn events(&self) -> u64 {
         self.events
@@ -116,7 +121,7 @@ impl StreamWatch {
     /// What the stream came to so far.
     pub fn finish(&self) -> Finish {
         let mut finish = self.finish.clone();
-        finish.complete = self.ended && finish.error.is_none() && finish.malformed == 0;
+        finish.complete = self.ended && finish.error.is_none();
         finish
     }
 }
@@ -260,7 +265,7 @@ mod tests {
         let stream = "data: {\"choices\":[\n\ndata: [DONE]\n\n";
         let (seen, finish) = watch(Endpoint::ChatCompletions, stream);
         assert_eq!(seen, [Observed::Malformed, Observed::End]);
-        assert!(!finish.complete);
+        assert!(finish.complete, "it is left out, and the rest is whole");
         assert_eq!(finish.malformed, 1);
     }
 

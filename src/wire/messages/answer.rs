@@ -10,7 +10,8 @@ use super::super::json::view::{Lit, View};
 use super::super::json::write::Writer;
 use super::super::translate::About;
 use super::block::{
-    Block, Held, lit, stop_of, usage_of, write_message_head, write_message_id, write_usage,
+    Block, Held, UNSIGNED, lit, stop_of, usage_of, write_message_head, write_message_id,
+    write_usage,
 };
 
 /// The answer that `body` is.
@@ -146,7 +147,7 @@ fn write_parts(it: &mut Writer, parts: &[Part<'_>], dropped: &mut Dropped) -> He
                         it.key("type").string("thinking");
                         it.key("thinking").lit(text);
                         it.key("signature");
-                        it.lit(&signature.clone().unwrap_or_default());
+                        it.lit(&signature.clone().unwrap_or(Lit::of(UNSIGNED)));
                     });
                 }
                 PartKind::RedactedThinking(data) => {
@@ -176,7 +177,6 @@ fn write_text(it: &mut Writer, text: &Lit<'_>) {
     it.object(|it| {
         it.key("type").string("text");
         it.key("text").lit(text);
-        it.key("citations").null();
     });
 }
 
@@ -314,7 +314,7 @@ mod tests {
             String::from_utf8(body).unwrap(),
             concat!(
                 r#"{"id":"msg_chatcmpl-1","type":"message","role":"assistant","model":"gpt","container":null,"#,
-                r#""diagnostics":null,"content":[{"type":"text","text":"hi","citations":null}],"#,
+                r#""diagnostics":null,"content":[{"type":"text","text":"hi"}],"#,
                 r#""stop_reason":"stop_sequence","stop_sequence":"END","stop_details":null,"#,
                 r#""usage":{"input_tokens":5,"cache_creation_input_tokens":3,"cache_read_input_tokens":4,"#,
                 r#""output_tokens":2,"output_tokens_details":{"thinking_tokens":1},"server_tool_use":null,"#,
@@ -334,7 +334,7 @@ mod tests {
         check(
             PartKind::Refusal(Lit::of("no")),
             Stop::End,
-            r#"{"type":"text","text":"no","citations":null}"#,
+            r#"{"type":"text","text":"no"}"#,
             "refusal",
         );
         check(
@@ -343,7 +343,7 @@ mod tests {
                 signature: None,
             },
             Stop::MaxTokens,
-            r#"{"type":"thinking","thinking":"hm","signature":""}"#,
+            r#"{"type":"thinking","thinking":"hm","signature":"dW5zaWduZWQ="}"#,
             "max_tokens",
         );
         check(

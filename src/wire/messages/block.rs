@@ -12,6 +12,10 @@ use super::super::json::view::{Lit, View};
 use super::super::json::write::Writer;
 use super::super::usage::Usage;
 
+/// The signature of a thought whose model signs nothing, "unsigned" in base64: the dialect has no
+/// block of thinking without one. It is left out again where it comes back.
+pub(super) const UNSIGNED: &str = "dW5zaWduZWQ=";
+
 /// A place in a body, as errors name it: `messages[2].content[0].type`. Written out only when
 /// something is wrong there.
 #[derive(Clone, Copy)]
@@ -158,9 +162,10 @@ impl<'a> Block<'a> {
         self.kind.and_then(View::string).unwrap_or_default()
     }
 
-    /// The signature of a `thinking` block; that of a model which signs nothing is empty.
+    /// The signature of a `thinking` block; that of a model which signs nothing is [`UNSIGNED`] or
+    /// empty.
     pub(super) fn signature(&self) -> Option<Lit<'a>> {
-        lit(self.signature).filter(|signature| !signature.is_empty())
+        lit(self.signature).filter(|signature| !matches!(signature.as_escaped(), "" | UNSIGNED))
     }
 }
 

@@ -10,7 +10,7 @@ use super::super::Dialect;
 use super::super::form::{Delta, Event, NotOfDialect, PartStart, Stop};
 use super::super::json::view::{Lit, View};
 use super::super::usage::Usage;
-use super::block::{Block, lit, stop_of, usage_of};
+use super::block::{Block, UNSIGNED, lit, stop_of, usage_of};
 
 /// Blocks open at once; Anthropic itself has one.
 const OPEN_MAX: usize = 64;
@@ -189,7 +189,10 @@ impl Decoder {
         let delta = match (delta.kind().as_ref(), &mut open.kind) {
             ("text_delta", Kind::Text) => Delta::Text(text(delta.text)?),
             ("thinking_delta", Kind::Thinking) => Delta::Thinking(text(delta.thinking)?),
-            ("signature_delta", Kind::Thinking) => Delta::Signature(text(delta.signature)?),
+            ("signature_delta", Kind::Thinking) => match text(delta.signature)? {
+                signature if signature.as_escaped() == UNSIGNED => return Ok(()),
+                signature => Delta::Signature(signature),
+            },
             ("input_json_delta", Kind::ToolCall { input }) => {
                 let fragment = text(delta.partial_json)?;
                 if !fragment.is_empty() {

@@ -11,7 +11,9 @@ use super::super::json::view::Lit;
 use super::super::json::write::Writer;
 use super::super::translate::About;
 use super::answer::{write_caller, write_or_null};
-use super::block::{Held, write_counts, write_message_head, write_message_id, write_usage};
+use super::block::{
+    Held, UNSIGNED, write_counts, write_message_head, write_message_id, write_usage,
+};
 
 /// The writer of one stream.
 #[derive(Debug, Default)]
@@ -19,6 +21,8 @@ pub struct Encoder {
     /// The number of the block that is open, or of the next one.
     index: u64,
     is_open: bool,
+    /// The open part is a thought whose model signs nothing.
+    is_unsigned: bool,
     held: Held,
     /// The stop reason that has not been written yet.
     finish: Option<(Stop, Option<Lit<'static>>)>,
@@ -76,6 +80,7 @@ impl Encoder {
     fn part_start(&mut self, kind: &PartStart<'_>, out: &mut Vec<u8>) {
         self.part_stop(out);
         self.is_open = true;
+        self.is_unsigned = matches!(kind, PartStart::Thinking);
         self.held.tool_call |= matches!(kind, PartStart::ToolCall { .. });
         self.held.refusal |= matches!(kind, PartStart::Refusal);
         write_event(out, "content_block_start", |it| {
@@ -95,6 +100,7 @@ impl Encoder {
         if text.is_empty() {
             return;
         }
+        self.is_unsigned &= !matches!(delta, Delta::Signature(_));
         write_event(out, "content_block_delta", |it| {
             it.key("index").number(self.index);
             it.key("delta").object(|it| {
@@ -107,6 +113,9 @@ impl Encoder {
     fn part_stop(&mut self, out: &mut Vec<u8>) {
         if !self.is_open {
             return;
+        }
+        if self.is_unsigned {
+            self.part_delta(&Delta::Signature(Lit::of(UNSIGNED)), out);
         }
         self.is_open = false;
         write_event(out, "content_block_stop", |it| {
@@ -155,7 +164,6 @@ fn write_part_start(it: &mut Writer, kind: &PartStart<'_>) {
         PartStart::Text | PartStart::Refusal => {
             it.key("type").string("text");
             it.key("text").string("");
-            it.key("citations").null();
         }
         PartStart::Thinking => {
             it.key("type").string("thinking");
@@ -271,7 +279,7 @@ mod tests {
                 )
             );
         };
-        let text = r#"{"type":"text","text":"","citations":null}"#;
+        let text = r#"{"type":"text","text":""}"#;
         check(
             PartStart::Text,
             Delta::Text(Lit::escaped("a\\n")),

@@ -4,7 +4,7 @@
 //! caller's dialect has it too, and the provider's own reason becomes the message.
 
 use crate::wire::Dialect;
-use crate::wire::errors::{ApiError, Kind, provider_reason};
+use crate::wire::errors::{self, ApiError, Kind, provider_reason};
 
 /// What kind of error goes with a provider's status.
 pub const fn kind_of(status: u16) -> Kind {
@@ -34,26 +34,12 @@ pub fn provider_error(caller: Dialect, provider: &str, status: u16, body: &[u8])
         (_, status) => status,
     };
     let error = ApiError::new(kind_of(status), message).status(status);
-    match reason {
-        Some(reason) if status == 400 && is_too_long(&reason) => {
-            error.code("context_length_exceeded").param("messages")
-        }
-        _ => error,
+    // Anthropic has no word for programs for it; OpenAI's SDK users look for the code.
+    match errors::refusal(body) {
+        errors::Refusal::ContextLength => error.code("context_length_exceeded").param("messages"),
+        errors::Refusal::ContentFilter => error.code("content_filter"),
+        errors::Refusal::Other => error,
     }
-}
-
-/// Whether a reason says that the prompt does not fit. Anthropic has no word for programs for it;
-/// OpenAI's SDK users look for the code. Sources: both vendors' error texts.
-fn is_too_long(reason: &str) -> bool {
-    let reason = reason.to_ascii_lowercase();
-    [
-        "prompt is too long",
-        "maximum context length",
-        "exceed context limit",
-        "context_length_exceeded",
-    ]
-    .iter()
-    .any(|sign| reason.contains(sign))
 }
 
 #[cfg(test)]

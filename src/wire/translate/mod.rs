@@ -5,6 +5,7 @@
 
 mod error;
 mod json_tool;
+mod splice;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -149,6 +150,32 @@ fn drop_sampling(request: &mut Request<'_>) {
             request.dropped.note(name);
         }
     }
+}
+
+/// The plan of a stream whose caller and provider share a dialect, for one that may have to be gone
+/// on with from another provider; `None` where that cannot be: several answers at once, or a
+/// dialect that only callers speak.
+pub fn same(endpoint: Endpoint, body: &str) -> Option<Plan> {
+    let view = View::new(body);
+    let include_usage = match endpoint {
+        Endpoint::Messages => true,
+        Endpoint::ChatCompletions => {
+            if view.get("n").is_some_and(|n| n.u64() != Some(1)) {
+                return None;
+            }
+            let options = view.get("stream_options");
+            let usage = options.and_then(|it| it.get("include_usage"));
+            usage.and_then(View::bool).unwrap_or(false)
+        }
+        _ => return None,
+    };
+    Some(Plan {
+        caller: endpoint,
+        provider: endpoint,
+        include_usage,
+        json_tool: false,
+        asked: None,
+    })
 }
 
 /// Whether Anthropic's dialect has no word for the format that is asked for.

@@ -5,6 +5,7 @@
 //! go out, so an error event can always follow.
 
 use super::json_tool::JsonTool;
+use super::splice::Splice;
 use super::{About, Plan};
 use crate::wire::errors::{ApiError, in_band_error};
 use crate::wire::form::{Event, NotOfDialect};
@@ -20,12 +21,23 @@ pub struct Translator {
     json_tool: Option<JsonTool>,
     /// For dialects whose parts come one after the other; OpenAI's chunks need no order.
     sequencer: Option<Sequencer>,
+    /// For a stream that may be gone on with from another provider.
+    splice: Option<Splice>,
     encoder: Encoder,
 }
 
 enum Decoder {
     Chat(chat::Decoder),
     Messages(messages::Decoder),
+}
+
+impl Decoder {
+    fn of(provider: Endpoint) -> Self {
+        match provider {
+            Endpoint::Messages => Self::Messages(messages::Decoder::new()),
+            _ => Self::Chat(chat::Decoder::new()),
+        }
+    }
 }
 
 enum Encoder {
@@ -55,19 +67,34 @@ impl Encoder {
 }
 
 impl Translator {
-    /// A translation that has not begun. `now`: seconds since the epoch.
-    pub fn new(plan: Plan, now: u64, response_id: &str) -> Self {
+    /// A translation that has not begun. `now`: seconds since the epoch. `may_restart`: it may be
+    /// gone on with from another provider, so what is delivered is remembered.
+    pub fn new(plan: Plan, now: u64, response_id: &str, may_restart: bool) -> Self {
         let about = plan.about(now, response_id);
         let caller = plan.caller;
         Self {
             caller,
-            decoder: match plan.provider {
-                Endpoint::Messages => Decoder::Messages(messages::Decoder::new()),
-                _ => Decoder::Chat(chat::Decoder::new()),
-            },
+            decoder: Decoder::of(plan.provider),
             json_tool: plan.json_tool.then(JsonTool::default),
-            sequencer: (caller != Endpoint::ChatCompletions).then(Sequencer::new),
+            sequencer: (may_restart || caller != Endpoint::ChatCompletions).then(Sequencer::new),
+            splice: may_restart.then(Splice::default),
             encoder: Encoder::new(plan, &about),
+        }
+    }
+
+    /// Whether another provider's answer to the same question can go on with this one.
+    pub fn can_restart(&self) -> bool {
+        self.splice.as_ref().is_some_and(Splice::can_restart)
+    }
+
+    /// From here on the events are those of another provider, from the beginning of its answer.
+    /// What was delivered is not delivered again.
+    pub fn restart(&mut self, plan: &Plan) {
+        self.decoder = Decoder::of(plan.provider);
+        self.json_tool = plan.json_tool.then(JsonTool::default);
+        self.sequencer = Some(Sequencer::new());
+        if let Some(splice) = &mut self.splice {
+            splice.restart();
         }
     }
 
@@ -115,18 +142,27 @@ impl Translator {
                 text
             }
         };
-        let mut ordered = Vec::new();
-        for event in events {
-            match &mut self.sequencer {
-                None => self.encoder.event(&event, out),
-                Some(sequencer) => {
+        let mut ordered = match &mut self.sequencer {
+            None => events,
+            Some(sequencer) => {
+                let mut ordered = Vec::with_capacity(events.len());
+                for event in events {
                     let too_long = |_| NotOfDialect("its parts are too far out of order");
                     sequencer.event(event, &mut ordered).map_err(too_long)?;
-                    for event in ordered.drain(..) {
-                        self.encoder.event(&event, out);
-                    }
                 }
+                ordered
             }
+        };
+        if let Some(splice) = &mut self.splice {
+            let mut new = Vec::with_capacity(ordered.len());
+            for event in ordered {
+                let differs = |_| NotOfDialect("it is not how the answer that was cut began");
+                splice.event(event, &mut new).map_err(differs)?;
+            }
+            ordered = new;
+        }
+        for event in &ordered {
+            self.encoder.event(event, out);
         }
         Ok(())
     }

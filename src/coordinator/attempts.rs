@@ -1,0 +1,451 @@
+//! One call's attempts at the targets of its route, until one answers or nothing more can be done.
+//!
+//! The [`Itinerary`] says which target is asked next; here it is asked, and what comes back is
+//! passed on or, where it is a failure of which the caller has seen nothing, held for the case that
+//! nothing better comes. Start at [`Work::serve`].
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::call::Decoded;
+use super::itinerary::{Failure, Itinerary, Step, View};
+use super::needs;
+use super::passage::{self, Passage, Unfit};
+use super::pause;
+use super::relay::{self, Outlet};
+use super::stages::Work;
+use super::told::{Told, Whole, told_of, unasked};
+use super::verdict::{self, Verdict};
+use crate::cancel::Cancel;
+use crate::clock;
+use crate::config::checked::{Kind, OnCut};
+use crate::front::{Body, Request};
+use crate::metrics::Outcome;
+use crate::provider::breaker::Admit;
+use crate::provider::route::{Route, Target};
+use crate::provider::{Answer, AnswerBody, Cause, Outbound, ProviderError};
+use crate::thread;
+use crate::wire::errors::{self, ApiError};
+use crate::wire::translate::{self, Plan, Translator};
+use crate::wire::{Dialect, Endpoint};
+
+/// Request headers that a provider of a dialect is given, beside those that the provider module
+/// makes.
+const FORWARDED: [(&str, Option<Dialect>); 5] = [
+    ("anthropic-version", Some(Dialect::Anthropic)),
+    ("anthropic-beta", Some(Dialect::Anthropic)),
+    ("openai-organization", Some(Dialect::Openai)),
+    ("openai-project", Some(Dialect::Openai)),
+    ("idempotency-key", None),
+];
+/// What an Anthropic provider is told where the caller does not say it: the only version there is
+/// (docs.claude.com/en/api/versioning).
+const ANTHROPIC_VERSION: (&str, &str) = ("anthropic-version", "2023-06-01");
+
+/// An attempt that failed with nothing of its answer passed on.
+struct Failed {
+    why: Failure,
+    /// `None`: what was held before is still the better answer.
+    told: Option<Told>,
+}
+
+/// An attempt whose answer is there.
+struct Sent<'t> {
+    route: &'t Route,
+    target: &'t Target,
+    /// Where the provider was asked.
+    endpoint: Endpoint,
+    /// Where that is another dialect than the caller's.
+    plan: Option<Plan>,
+    started: Instant,
+    retry_after: Option<Duration>,
+}
+
+impl Work {
+    /// Asks the targets of the call's route and answers.
+    pub(super) fn serve(&mut self, decoded: &Decoded) {
+        let route = Arc::clone(&decoded.route);
+        let Some(cancel) = self.cancel() else {
+            return;
+        };
+        let retry = self.ledger.retry();
+        let needs = needs::of(&self.call, decoded);
+        let candidates = needs::candidates(&route, self.call.endpoint);
+        let mut way = Itinerary::new(&candidates, &needs, retry, self.call.deadline);
+        let mut told = None;
+        let mut failed_at = None;
+        loop {
+            let now = Instant::now();
+            let mut retry = |index: usize| route.targets[index].provider.governor().try_retry(now);
+            let step = way.next(now, &views(&route, now), &mut fastrand::f64, &mut retry);
+            match step {
+                Step::Ask(index) => {
+                    let target = &route.targets[index];
+                    self.ledger.moved_on(failed_at.take(), target);
+                    let Some(failed) = self.ask(decoded, target, &cancel) else {
+                        return;
+                    };
+                    if failed.why.is_attempt() {
+                        failed_at = Some((target, failed.why.label()));
+                    }
+                    told = failed.told.or(told);
+                    way.failed(index, failed.why, Instant::now(), fastrand::f64());
+                }
+                Step::Wait { until, .. } => {
+                    if let Err(reason) = pause::until(&cancel, until) {
+                        self.cancelled(reason);
+                        return;
+                    }
+                }
+                Step::GiveUp(why) => {
+                    let told =
+                        told.unwrap_or_else(|| unasked(why, &route, self.call.endpoint, now));
+                    self.give_up(told);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Asks one target and answers with what comes back; `Some`: it failed, and nothing was
+    /// answered.
+    fn ask(&mut self, decoded: &Decoded, target: &Target, cancel: &Arc<Cancel>) -> Option<Failed> {
+        let endpoint = target.provider.endpoint_for(self.call.endpoint)?;
+        let ticket = match target.breaker.admit(Instant::now()) {
+            Admit::Yes(ticket) | Admit::Probe(ticket) => ticket,
+            Admit::No { retry_at } => {
+                return Some(Failed {
+                    why: Failure::NotAsked { retry_at },
+                    told: None,
+                });
+            }
+        };
+        let passage = match Passage::new(&self.call.question(), target, endpoint) {
+            Ok(passage) => passage,
+            Err(Unfit::Here(error)) => {
+                return Some(Failed {
+                    why: Failure::Unfit,
+                    told: Some(error.into()),
+                });
+            }
+            Err(Unfit::Anywhere(error)) => {
+                self.give_up(error.into());
+                return None;
+            }
+        };
+        self.ledger
+            .attempt_begins(target, ticket, passage.dropped());
+        self.ledger.streamed = decoded.scanned.stream && self.call.endpoint.streams();
+        let headers = forwarded(&self.call.request, target, endpoint.dialect());
+        let held_back = Cell::new(false);
+        let started = Instant::now();
+        let answer = target.provider.call(&Outbound {
+            endpoint,
+            model: &target.model,
+            body: passage.body(&self.call.request.body, decoded, target),
+            headers: &headers,
+            streamed: self.ledger.streamed,
+            request_id: &self.ledger.request_id,
+            cancel,
+            deadline: self.call.deadline,
+            held_back: &held_back,
+        });
+        if held_back.get() {
+            self.ledger.held_back(target);
+        }
+        thread::set_state(thread::State::Running);
+        match answer {
+            Ok(answer) => {
+                let sent = Sent {
+                    route: &decoded.route,
+                    target,
+                    endpoint,
+                    plan: passage.into_plan(),
+                    started,
+                    retry_after: answer.retry_after,
+                };
+                self.pass_on(answer, sent)
+            }
+            Err(error) => {
+                let (outcome, how) = (error.outcome(), error.error_type());
+                self.ledger
+                    .attempt_ended(target, outcome, started.elapsed(), how);
+                self.provider_failed(&error)
+            }
+        }
+    }
+
+    /// Answers with what a target has answered.
+    fn pass_on(&mut self, answer: Answer, sent: Sent<'_>) -> Option<Failed> {
+        self.ledger.upstream_request_id = answer.upstream_request_id.unwrap_or_default();
+        self.ledger.upstream_headers = answer.headers;
+        match answer.body {
+            AnswerBody::Plain(body) => self.answer_whole(answer.status, body, &sent),
+            AnswerBody::Stream(stream) => {
+                let mut outlet = self.outlet.take()?;
+                let may_restart = sent.route.on_cut == OnCut::Restart;
+                let plan = match may_restart {
+                    true => sent.plan.or_else(|| self.call.plan_of_same(sent.endpoint)),
+                    false => sent.plan,
+                };
+                if let (Outlet::Begun(begun), Some(plan)) = (&mut outlet, &plan) {
+                    begun.restart(plan);
+                }
+                let question = self.call.question();
+                let response_id = &self.response_id;
+                let now = clock::unix_seconds();
+                let translator =
+                    plan.map(|plan| Translator::new(plan, now, response_id, may_restart));
+                let relayed = relay::Relay {
+                    stream,
+                    caller: self.call.endpoint,
+                    endpoint: sent.endpoint,
+                    hold_first: sent.route.hold_first,
+                    keep: &|response| passage::keep(&question, response_id, response),
+                    ledger: &mut self.ledger,
+                    started: sent.started,
+                    target: sent.target,
+                }
+                .run(outlet, translator);
+                let (outlet, error) = relayed.err()?;
+                self.outlet = Some(outlet);
+                self.provider_failed(&error)
+            }
+        }
+    }
+
+    /// Passes a whole answer on, or says how it failed.
+    fn answer_whole(&mut self, status: u16, body: Vec<u8>, sent: &Sent<'_>) -> Option<Failed> {
+        let (target, took) = (sent.target, sent.started.elapsed());
+        self.accounted.add(body.len());
+        let content_type = self.ledger.content_type().to_owned();
+        let verdict = verdict::of(
+            target.provider.name(),
+            self.call.endpoint,
+            sent.endpoint,
+            status,
+            &content_type,
+            &body,
+        );
+        let how = status.to_string();
+        let (outcome, told) = match verdict {
+            Verdict::Pass { usage, .. } if status < 400 => {
+                self.ledger.usage = usage;
+                return self.pass_whole(status, body, &content_type, sent);
+            }
+            Verdict::Pass {
+                outcome, reason, ..
+            } => {
+                let reason = reason.unwrap_or_default();
+                let error = ApiError::new(errors::Kind::Upstream, reason.as_str());
+                let why = refusal(status, sent.retry_after, &body);
+                let whole = Whole {
+                    status,
+                    content_type,
+                    body,
+                    outcome,
+                    reason,
+                };
+                self.ledger.attempt_ended(target, outcome, took, &how);
+                let told = Told {
+                    error,
+                    retry_after: None,
+                    whole: Some(whole),
+                };
+                let told = Some(told);
+                return Some(Failed { why, told });
+            }
+            Verdict::Replace {
+                error,
+                outcome,
+                reason,
+            } => {
+                self.ledger.note = reason.unwrap_or_default();
+                let told = Told {
+                    error,
+                    retry_after: None,
+                    whole: None,
+                };
+                (outcome, Some(told))
+            }
+        };
+        self.ledger.attempt_ended(target, outcome, took, &how);
+        let why = match status {
+            ..400 => Failure::Broken,
+            _ => refusal(status, sent.retry_after, &body),
+        };
+        Some(Failed { why, told })
+    }
+
+    /// Passes a success on, translated where it has to be.
+    fn pass_whole(
+        &mut self,
+        status: u16,
+        body: Vec<u8>,
+        content_type: &str,
+        sent: &Sent<'_>,
+    ) -> Option<Failed> {
+        let (target, took) = (sent.target, sent.started.elapsed());
+        let translated = match &sent.plan {
+            None => Ok((body, content_type)),
+            Some(plan) => self
+                .translate_whole(plan, target, &body)
+                .map(|body| (body, "application/json")),
+        };
+        match translated {
+            Ok((body, content_type)) => {
+                self.ledger
+                    .attempt_ended(target, Outcome::Ok, took, &status.to_string());
+                self.respond(status, content_type, body, ("", ""));
+                None
+            }
+            Err(error) => {
+                let how = error.code.unwrap_or_default();
+                self.ledger
+                    .attempt_ended(target, Outcome::Malformed, took, how);
+                Some(Failed {
+                    why: Failure::Broken,
+                    told: Some(error.into()),
+                })
+            }
+        }
+    }
+
+    /// A whole answer in the caller's dialect, kept if its caller may go on with it.
+    fn translate_whole(
+        &mut self,
+        plan: &Plan,
+        target: &Target,
+        body: &[u8],
+    ) -> Result<Vec<u8>, ApiError> {
+        let response_id = &self.response_id;
+        let translated = translate::answer(plan, body, clock::unix_seconds(), response_id);
+        let (body, dropped) = translated.map_err(|error| {
+            let provider = target.provider.name();
+            let message = format!("provider '{provider}' sent a malformed answer: {error}");
+            ApiError::new(errors::Kind::Upstream, message).code("provider_malformed")
+        })?;
+        if !dropped.is_empty() {
+            let before = std::mem::take(&mut self.ledger.dropped);
+            let separator = if before.is_empty() { "" } else { ", " };
+            self.ledger.dropped = format!("{before}{separator}{dropped}");
+        }
+        if self.call.endpoint == Endpoint::Responses {
+            passage::keep(&self.call.question(), &self.response_id, &body);
+        }
+        Ok(body)
+    }
+
+    /// Sends a provider's answer, with the type and message of the error that it is, if it is one.
+    fn respond(
+        &mut self,
+        status: u16,
+        content_type: &str,
+        body: Vec<u8>,
+        error: (&'static str, &str),
+    ) {
+        let Some(outlet) = self.outlet.take() else {
+            return;
+        };
+        let told = match outlet {
+            Outlet::Fresh(_) => status,
+            // The head of a stream that has begun said 200.
+            Outlet::Begun(_) => 200,
+        };
+        self.ledger.settle(told, error.0, error.1);
+        let responder = match outlet {
+            Outlet::Fresh(responder) => responder,
+            // A provider that was to go on with a stream refused.
+            Outlet::Begun(begun) => {
+                let error = ApiError::new(errors::Kind::Upstream, error.1).code(error.0);
+                begun.fail(&error, &self.ledger.request_id);
+                return;
+            }
+        };
+        let mut response = self.ledger.response(status);
+        response.push_header("content-type", content_type.as_bytes());
+        response.body = Body::Owned(body);
+        responder.respond(response);
+    }
+
+    /// Nothing better came.
+    fn give_up(&mut self, told: Told) {
+        match told.whole {
+            Some(whole) => {
+                let error = (whole.outcome.as_str(), whole.reason.as_str());
+                self.respond(whole.status, &whole.content_type, whole.body, error);
+            }
+            None => self.fail(&told.error, told.retry_after),
+        }
+    }
+
+    /// What a failed attempt means for the call; `None`: it is over.
+    fn provider_failed(&mut self, error: &ProviderError) -> Option<Failed> {
+        let why = match &error.cause {
+            Cause::Cancelled(reason) => {
+                self.cancelled(*reason);
+                return None;
+            }
+            Cause::Resolve(_) | Cause::Connect(_) | Cause::Tls(_) => Failure::Connect,
+            Cause::Reset | Cause::Closed => Failure::Reset,
+            Cause::Timeout(_) => Failure::Silent,
+            Cause::Cut | Cause::Malformed(_) | Cause::TooLarge | Cause::Told(_) => Failure::Broken,
+            Cause::RateLimited(after) => Failure::NotAsked {
+                retry_at: Instant::now() + *after,
+            },
+            // The deadline has passed, or the request cannot be sent anywhere.
+            Cause::NoPermit | Cause::Deadline(_) | Cause::Header(_) => {
+                self.give_up(told_of(error));
+                return None;
+            }
+        };
+        Some(Failed {
+            why,
+            told: Some(told_of(error)),
+        })
+    }
+}
+
+/// What an error answer means for the attempts that may follow.
+fn refusal(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Failure {
+    match errors::refusal(body) {
+        errors::Refusal::ContextLength => Failure::ContextLength,
+        errors::Refusal::ContentFilter => Failure::ContentFilter,
+        errors::Refusal::Other => Failure::Status {
+            status,
+            retry_after,
+        },
+    }
+}
+
+/// What each target looks like now.
+fn views(route: &Route, now: Instant) -> Vec<View> {
+    let views = route.targets.iter().map(|target| View {
+        shut_until: target.breaker.shut_until(now),
+        next_free: target.provider.governor().next_free(now),
+        in_flight: target.provider.permits_in_use(),
+    });
+    views.collect()
+}
+
+fn forwarded<'r>(
+    request: &'r Request,
+    target: &Target,
+    dialect: Dialect,
+) -> Vec<(&'static str, &'r str)> {
+    let simulated = target.provider.kind() == Kind::Simulator;
+    let names = FORWARDED
+        .into_iter()
+        .filter(|(_, only)| only.is_none_or(|only| only == dialect))
+        .map(|(name, _)| name);
+    let mut headers: Vec<_> = names
+        .chain(simulated.then_some("x-sim"))
+        .filter_map(|name| Some((name, request.header(name)?)))
+        .collect();
+    let (name, value) = ANTHROPIC_VERSION;
+    if dialect == Dialect::Anthropic && request.header(name).is_none() {
+        headers.push((name, value));
+    }
+    headers
+}
