@@ -113,8 +113,13 @@ impl Daemon {
             .map_err(system("the thread of the database cannot be started"))?;
         let providers = Arc::new(Providers::new(&config).map_err(StartError::Usage)?);
         let routes = Arc::new(Routes::new(&config, providers.by_name()));
-        let coordinators = Registry::start(&config.coordinators, &metrics, &store)
-            .map_err(system("the workers cannot be started"))?;
+        let coordinators = Registry::start(
+            &config.coordinators,
+            &metrics,
+            &store,
+            config.server.keep_alive_comment,
+        )
+        .map_err(system("the workers cannot be started"))?;
         let coordinators = Arc::new(coordinators);
         let lifecycle = Arc::new(Lifecycle::new());
         let health = Health::new(&config, Arc::clone(&metrics), Arc::clone(&lifecycle));

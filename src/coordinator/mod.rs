@@ -8,6 +8,7 @@
 pub mod call;
 pub mod chat;
 pub mod embedding;
+mod keep_alive;
 mod ledger;
 pub mod passage;
 pub mod pool;
@@ -42,6 +43,8 @@ pub struct Coordinator {
     metrics: Arc<CoordinatorMetrics>,
     process: Arc<Metrics>,
     store: Arc<Store>,
+    /// How long a caller waits for a stream before each comment; zero for none.
+    keep_alive_comment: Duration,
     pool: Pool<Call>,
 }
 
@@ -54,6 +57,7 @@ impl Coordinator {
         config: checked::Coordinator,
         process: &Arc<Metrics>,
         store: &Arc<Store>,
+        keep_alive_comment: Duration,
     ) -> std::io::Result<Arc<Self>> {
         let name = thread::intern(&config.name);
         let metrics = process.coordinator(name);
@@ -77,6 +81,7 @@ impl Coordinator {
             metrics,
             process,
             store: Arc::clone(store),
+            keep_alive_comment,
             pool,
         }))
     }
@@ -112,6 +117,15 @@ impl Coordinator {
         let submitted = self.pool.submit(Box::new(call), |ticket, call| {
             let queued = Arc::clone(ticket);
             call.responder.cancel().attach(Arc::clone(ticket) as _);
+            if let Some(decoded) = &call.decoded {
+                let Call {
+                    endpoint,
+                    request_id,
+                    responder,
+                    ..
+                } = call;
+                self.keep_alive(*endpoint, &decoded.scanned, request_id, responder);
+            }
             let cancel = Arc::clone(call.responder.cancel());
             call.responder.set_deadline(
                 expires,

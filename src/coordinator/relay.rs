@@ -10,6 +10,7 @@
 use std::borrow::Cow;
 use std::time::Instant;
 
+use super::keep_alive::push_stream_headers;
 use super::ledger::Ledger;
 use crate::clock;
 use crate::front::{Responder, StreamWriter};
@@ -244,9 +245,7 @@ impl Relay<'_> {
             Some(_) => "text/event-stream; charset=utf-8",
         };
         head.push_header("content-type", content_type.as_bytes());
-        head.push_header("cache-control", b"no-cache");
-        // nginx and its like would otherwise collect events before they pass them on.
-        head.push_header("x-accel-buffering", b"no");
+        push_stream_headers(&mut head);
         responder.stream(head)
     }
 

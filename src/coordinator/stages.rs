@@ -123,6 +123,8 @@ impl Work {
             match Decoded::of(&self.call.request.body, &self.call.routes) {
                 Ok(decoded) => {
                     decoded.scanned.model.clone_into(&mut self.ledger.model);
+                    self.ledger
+                        .keep_alive(&decoded.scanned, self.responder.as_mut());
                     self.call.decoded = Some(decoded);
                 }
                 Err(error) => {
