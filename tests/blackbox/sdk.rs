@@ -20,6 +20,7 @@ fn run(module: &str) {
     let config = Config::behind(simulator.addr)
         .set("auth.keys", json!([KEY]))
         .set("coordinators.retry.max_attempts", 1)
+        .set("server.keep_alive_comment", 1)
         .set("providers.simo.models", json!(["sim"]));
     let mut daemon = Daemon::with(&config);
     let output = Command::new("timeout")

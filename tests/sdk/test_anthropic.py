@@ -137,6 +137,22 @@ class Anthropic(unittest.TestCase):
             for _ in stream:
                 pass
 
+    def test_comments_are_passed_over_while_it_waits(self):
+        stream = self.call("sima/sim+pace-2x8+latency-1500", stream=True)
+        self.assertNotIn("x-victor-provider", stream.response.headers)
+        kinds = [event.type for event in stream]
+        self.assertEqual(kinds[-1], "message_stop")
+        self.assertEqual(kinds.count("content_block_delta"), 8)
+
+    def test_an_error_behind_comments_raises(self):
+        for model in ("sima/sim+status-500+latency-1500", "simo/sim+status-500+latency-1500"):
+            stream = self.plain.messages.create(
+                model=model, max_tokens=64, messages=HELLO, stream=True
+            )
+            with self.assertRaises(anthropic.APIError) as caught:
+                list(stream)
+            self.assertTrue(caught.exception.message)
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -154,6 +154,21 @@ class OpenAI(unittest.TestCase):
             for _ in stream:
                 pass
 
+    def test_comments_are_passed_over_while_it_waits(self):
+        stream = self.plain.chat.completions.create(
+            model="simo/sim+pace-2x8+latency-1500", messages=HELLO, stream=True
+        )
+        self.assertNotIn("x-victor-provider", stream.response.headers)
+        parts = [c.choices[0].delta.content for c in stream if c.choices and c.choices[0].delta.content]
+        self.assertEqual(len(parts), 8)
+
+    def test_an_error_behind_comments_raises(self):
+        for model in ("simo/sim+status-500+latency-1500", "sima/sim+status-500+latency-1500"):
+            stream = self.plain.chat.completions.create(model=model, messages=HELLO, stream=True)
+            with self.assertRaises(openai.APIError) as caught:
+                list(stream)
+            self.assertTrue(caught.exception.message)
+
 
 if __name__ == "__main__":
     unittest.main()
