@@ -19,7 +19,7 @@ use crate::api::Api;
 use crate::config::CheckedConfig;
 use crate::config::checked::Server;
 use crate::coordinator::{Coordinator, Registry};
-use crate::front::{Front, Limits};
+use crate::front::{self, Front, Limits};
 use crate::health::{Health, Lifecycle, Phase};
 use crate::metrics::{Event, Metrics};
 use crate::ops::{Ops, Sources};
@@ -114,8 +114,13 @@ impl Daemon {
             .map_err(system("the thread of the database cannot be started"))?;
         let providers = Arc::new(Providers::new(&config).map_err(StartError::Usage)?);
         let routes = Arc::new(Routes::new(&config, providers.by_name()));
-        let coordinators = Registry::start(&config.coordinators, &metrics, &store)
-            .map_err(system("the workers cannot be started"))?;
+        let coordinators = Registry::start(
+            &config.coordinators,
+            &metrics,
+            &store,
+            config.server.keep_alive_comment,
+        )
+        .map_err(system("the workers cannot be started"))?;
         let coordinators = Arc::new(coordinators);
         let lifecycle = Arc::new(Lifecycle::new());
         let health = Health::new(&config, Arc::clone(&metrics), Arc::clone(&lifecycle));

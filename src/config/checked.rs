@@ -76,6 +76,8 @@ pub struct Server {
     /// `max_body_mb` in bytes (mebibytes).
     pub max_body_bytes: usize,
     pub drain_timeout: Duration,
+    /// How long a caller waits for a stream before each comment; zero for none.
+    pub keep_alive_comment: Duration,
     /// Serve `/metrics` on the API port too.
     pub expose_metrics: bool,
 }

@@ -112,6 +112,7 @@ fn server(config: &CheckedConfig) -> Value {
         ("write_timeout", seconds(server.write_timeout)),
         ("max_body_mb", (server.max_body_bytes >> 20).into()),
         ("drain_timeout", seconds(server.drain_timeout)),
+        ("keep_alive_comment", seconds(server.keep_alive_comment)),
         ("expose_metrics", server.expose_metrics.into()),
     ])
 }

@@ -18,6 +18,7 @@ use crate::provider::breaker::Ticket;
 use crate::provider::route::Target;
 use crate::wire::Endpoint;
 use crate::wire::errors::ApiError;
+use crate::wire::request::Scanned;
 use crate::wire::usage::Usage;
 
 /// Bytes of the path that the log shows of a call with many attempts.
@@ -96,6 +97,14 @@ impl Ledger {
         }
     }
 
+    /// As [`Coordinator::keep_alive`], of a call whose body was looked into late.
+    pub fn keep_alive(&self, scanned: &Scanned, responder: Option<&mut Responder>) {
+        if let Some(responder) = responder {
+            let (coordinator, id) = (&self.coordinator, &self.request_id);
+            coordinator.keep_alive(self.endpoint, scanned, id, responder);
+        }
+    }
+
     /// Opens the account of a call that its coordinator does not take.
     pub fn rejected(call: &Call) -> Self {
         Self {
@@ -109,7 +118,9 @@ impl Ledger {
         self.executed = false;
     }
 
-    /// Moves the counters. `error_type` is empty for a call that ended as it should.
+    /// Moves the counters. `error_type` is empty for a call that ended as it should. `status` is what
+    /// the call came to: where a caller was kept waiting by the early head of a stream, which says
+    /// 200, counters and log still have the 503 or 504 that it is told in the stream.
     pub fn settle(&mut self, status: u16, error_type: &'static str, message: &str) {
         if self.settled {
             return;

@@ -10,6 +10,7 @@ pub mod call;
 pub mod chat;
 pub mod embedding;
 pub mod itinerary;
+mod keep_alive;
 mod ledger;
 mod needs;
 pub mod passage;
@@ -47,6 +48,8 @@ pub struct Coordinator {
     metrics: Arc<CoordinatorMetrics>,
     process: Arc<Metrics>,
     store: Arc<Store>,
+    /// How long a caller waits for a stream before each comment; zero for none.
+    keep_alive_comment: Duration,
     pool: Pool<Call>,
 }
 
@@ -59,6 +62,7 @@ impl Coordinator {
         config: checked::Coordinator,
         process: &Arc<Metrics>,
         store: &Arc<Store>,
+        keep_alive_comment: Duration,
     ) -> std::io::Result<Arc<Self>> {
         let name = thread::intern(&config.name);
         let metrics = process.coordinator(name);
@@ -82,6 +86,7 @@ impl Coordinator {
             metrics,
             process,
             store: Arc::clone(store),
+            keep_alive_comment,
             pool,
         }))
     }
@@ -117,6 +122,15 @@ impl Coordinator {
         let submitted = self.pool.submit(Box::new(call), |ticket, call| {
             let queued = Arc::clone(ticket);
             call.responder.cancel().attach(Arc::clone(ticket) as _);
+            if let Some(decoded) = &call.decoded {
+                let Call {
+                    endpoint,
+                    request_id,
+                    responder,
+                    ..
+                } = call;
+                self.keep_alive(*endpoint, &decoded.scanned, request_id, responder);
+            }
             let cancel = Arc::clone(call.responder.cancel());
             call.responder.set_deadline(
                 expires,

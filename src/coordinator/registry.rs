@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Coordinator, chat, embedding};
 use crate::config::checked;
@@ -19,7 +19,8 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Starts every configured coordinator.
+    /// Starts every configured coordinator. `keep_alive_comment` is how long a caller waits for a
+    /// stream before each comment.
     ///
     /// # Errors
     /// The workers cannot be had, or a built-in coordinator is not among the configured ones.
@@ -27,10 +28,12 @@ impl Registry {
         configured: &BTreeMap<String, checked::Coordinator>,
         metrics: &Arc<Metrics>,
         store: &Arc<Store>,
+        keep_alive_comment: Duration,
     ) -> io::Result<Self> {
         let mut by_name = BTreeMap::new();
         for config in configured.values() {
-            let coordinator = Coordinator::start(config.clone(), metrics, store)?;
+            let coordinator =
+                Coordinator::start(config.clone(), metrics, store, keep_alive_comment)?;
             by_name.insert(coordinator.name(), coordinator);
         }
         let built_in = |name: &str| {

@@ -14,6 +14,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::keep_alive::push_stream_headers;
 use super::ledger::Ledger;
 use crate::clock;
 use crate::front::{Responder, StreamWriter};
@@ -39,6 +40,16 @@ pub enum Outlet {
     Fresh(Responder),
     /// A stream has begun and was cut; another provider may go on with it.
     Begun(Box<Begun>),
+}
+
+impl Outlet {
+    /// Whoever waits for a first answer.
+    pub const fn fresh(&mut self) -> Option<&mut Responder> {
+        match self {
+            Self::Fresh(responder) => Some(responder),
+            Self::Begun(_) => None,
+        }
+    }
 }
 
 /// A stream that goes on with another provider.
@@ -366,9 +377,7 @@ impl Way<'_> {
             Some(_) => "text/event-stream; charset=utf-8",
         };
         head.push_header("content-type", content_type.as_bytes());
-        head.push_header("cache-control", b"no-cache");
-        // nginx and its like would otherwise collect events before they pass them on.
-        head.push_header("x-accel-buffering", b"no");
+        push_stream_headers(&mut head);
         Some(responder.stream(head))
     }
 

@@ -117,6 +117,10 @@ impl Work {
             match Decoded::of(&self.call.request.body, &self.call.routes) {
                 Ok(decoded) => {
                     decoded.scanned.model.clone_into(&mut self.ledger.model);
+                    self.ledger.keep_alive(
+                        &decoded.scanned,
+                        self.outlet.as_mut().and_then(Outlet::fresh),
+                    );
                     self.call.decoded = Some(decoded);
                 }
                 Err(error) => {

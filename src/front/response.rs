@@ -87,6 +87,17 @@ impl Response {
         self.headers.extend_from_slice(b"\r\n");
     }
 
+    /// The headers so far, as names and values.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let lines = self.headers.split(|byte| *byte == b'\n');
+        lines.filter_map(|line| {
+            let line = line.strip_suffix(b"\r")?;
+            let colon = memchr::memmem::find(line, b": ")?;
+            let name = str::from_utf8(&line[..colon]).ok()?;
+            Some((name, &line[colon + 2..]))
+        })
+    }
+
     /// Sets the body.
     pub fn body(mut self, body: Vec<u8>) -> Self {
         self.body = Body::Owned(body);
@@ -145,5 +156,7 @@ mod tests {
     fn a_header_value_cannot_end_its_header() {
         let response = Response::new(200).header("x-note", "a\r\nset-cookie: b\0");
         assert_eq!(response.headers, b"x-note: a??set-cookie: b?\r\n");
+        let fields: Vec<_> = response.fields().collect();
+        assert_eq!(fields, [("x-note", &b"a??set-cookie: b?"[..])]);
     }
 }

@@ -62,6 +62,7 @@ pub(crate) fn config() -> CheckedConfig {
             write_timeout: seconds(30),
             max_body_bytes: 1 << 20,
             drain_timeout: seconds(30),
+            keep_alive_comment: seconds(10),
             expose_metrics: false,
         },
         ops: checked::Ops { listen },

@@ -18,6 +18,7 @@ mod front;
 mod health;
 mod hostile;
 mod idle;
+mod keep_alive;
 mod limits;
 mod logs;
 mod metrics;

@@ -209,6 +209,10 @@ fn server(raw: &mut Raw<'_>, map: &mut Map<'_>, listen: SocketAddr) -> Server {
     let most = Bounds::count(1, 1_000_000);
     let connections = raw.count(map, "max_connections", 10_000, most);
     let body = Bounds::count(1, 1024).of(Unit::Mebibytes);
+    let none_or_some = Bounds {
+        min: 0.0,
+        ..Bounds::TIMEOUT
+    };
     Server {
         listen,
         max_connections: NonZeroUsize::new(connections).unwrap_or(NonZeroUsize::MIN),
@@ -218,6 +222,7 @@ fn server(raw: &mut Raw<'_>, map: &mut Map<'_>, listen: SocketAddr) -> Server {
         write_timeout: raw.timeout(map, "write_timeout", seconds(30)),
         max_body_bytes: raw.count(map, "max_body_mb", 32, body) << 20,
         drain_timeout: raw.timeout(map, "drain_timeout", seconds(30)),
+        keep_alive_comment: raw.duration(map, "keep_alive_comment", seconds(10), none_or_some),
         expose_metrics: raw.boolean(map, "expose_metrics", false),
     }
 }
