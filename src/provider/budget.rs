@@ -138,25 +138,32 @@ mod tests {
     }
 
     proptest! {
-        /// In whatever order calls and failures come: in each ten seconds no more retries than a
-        /// fifth of the calls, or the floor of each second.
+        /// In whatever order calls and failures come: a retry beyond the floor of its second is
+        /// granted only while retries are a fifth of the calls of the seconds remembered.
         #[test]
-        fn retries_stay_within_the_budget(steps in prop::collection::vec((0_u64..400, 0_u8..4), 1..400)) {
+        fn retries_stay_within_the_budget(steps in prop::collection::vec((0_u64..300, 0_u8..4), 1..600)) {
             let start = Instant::now();
             let budget = Budget::new(start);
             let (mut at, mut calls, mut retries) = (0, Vec::new(), Vec::new());
             for (ms, what) in steps {
-                at += ms;
-                let now = start + Duration::from_millis(at);
-                if what == 0 {
+                // Mostly crowded, with pauses.
+                at += ms.saturating_sub(250) * 20;
+                let (now, second) = (start + Duration::from_millis(at), at / 1000);
+                if what < 2 {
                     budget.call(now);
-                    calls.push(at);
-                } else if budget.try_retry(now) {
-                    retries.push(at);
-                    let recent = |times: &[u64]| times.iter().filter(|t| at - **t < 10_000).count();
-                    let in_second = retries.iter().filter(|t| **t / 1000 == at / 1000).count();
-                    let share = recent(&calls) / CALLS_A_RETRY as usize;
-                    prop_assert!(in_second <= FLOOR_A_SECOND as usize || recent(&retries) <= share + FLOOR_A_SECOND as usize * WINDOW_SECONDS);
+                    calls.push(second);
+                    continue;
+                }
+                let count = |seconds: &[u64], window: u64| {
+                    seconds.iter().filter(|it| second - **it < window).count() as u64
+                };
+                let window = WINDOW_SECONDS as u64;
+                let under_floor = count(&retries, 1) < u64::from(FLOOR_A_SECOND);
+                let under_share = count(&retries, window) < count(&calls, window) / CALLS_A_RETRY;
+                let granted = budget.try_retry(now);
+                prop_assert_eq!(granted, under_floor || under_share);
+                if granted {
+                    retries.push(second);
                 }
             }
         }
