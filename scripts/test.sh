@@ -53,7 +53,7 @@ install_tools() {
     local pair missing=() wanted=(
         prometheus:prometheus promtool:prometheus amtool:prometheus-alertmanager
         jq:jq curl:curl strace:strace prlimit:util-linux python3:python3 cc:build-essential
-        shellcheck:shellcheck
+        shellcheck:shellcheck node:nodejs npm:npm
     )
     for pair in "${wanted[@]}"; do
         have "${pair%%:*}" || missing+=("${pair#*:}")
@@ -68,21 +68,41 @@ install_tools() {
     done
 }
 
-# The SDKs live in a virtual environment that is made anew only when the pins change.
+# make_venv PINS NAME: the packages of tests/sdk/PINS live in a virtual environment of that name,
+# which is made anew only when the pins change.
 make_venv() {
-    local pins=tests/sdk/requirements.txt venv=$cache/venv
-    if ! cmp -s "$pins" "$venv/pins" && [ -z "${NO_INSTALL:-}" ]; then
-        say "Python environment with the SDKs"
-        rm -rf "$venv"
-        mkdir -p "$cache"
-        if python3 -m venv "$venv" \
-            && "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$pins"; then
-            cp "$pins" "$venv/pins"
+    local pins=tests/sdk/$1 venv=$cache/$2
+    if cmp -s "$pins" "$venv/pins" || [ -n "${NO_INSTALL:-}" ]; then
+        return
+    fi
+    say "Python environment of $pins"
+    rm -rf "$venv"
+    mkdir -p "$cache"
+    if python3 -m venv "$venv" \
+        && "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$pins"; then
+        cp "$pins" "$venv/pins"
+    else
+        skip "the tests with $pins: their Python environment could not be made"
+    fi
+}
+
+# Node looks for packages only in folders above the program: tests/sdk gets a link to the cache.
+make_node_modules() {
+    local pins=tests/sdk/package-lock.json node=$cache/node
+    if ! cmp -s "$pins" "$node/pins" && [ -z "${NO_INSTALL:-}" ]; then
+        say "Node packages of $pins"
+        rm -rf "$node"
+        mkdir -p "$node"
+        cp tests/sdk/package.json "$pins" "$node"
+        if npm --prefix "$node" ci --ignore-scripts --no-audit --no-fund --loglevel=error; then
+            cp "$pins" "$node/pins"
         else
-            skip "the SDK tests: their Python environment could not be made"
+            skip "the tests with $pins: their packages could not be installed"
         fi
     fi
-    export VICTOR_TEST_PYTHON=$venv/bin/python
+    if [ -d "$node/node_modules" ]; then
+        ln -sfn "$node/node_modules" tests/sdk/node_modules
+    fi
 }
 
 # Every relative link of the documents leads to a file that is there.
@@ -131,7 +151,11 @@ run_tests() {
 passed=0
 tests_failed=0
 install_tools
-make_venv
+make_venv requirements.txt venv
+make_venv requirements-ecosystem.txt venv-ecosystem
+make_node_modules
+export VICTOR_TEST_PYTHON=$cache/venv/bin/python
+export VICTOR_TEST_ECOSYSTEM_PYTHON=$cache/venv-ecosystem/bin/python
 step "format" cargo fmt --check
 step "lints" cargo clippy --locked --all-targets --quiet -- -D warnings
 step "tests" run_tests

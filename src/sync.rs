@@ -3,6 +3,13 @@
 //! Every lock in the program is taken through this thin wrapper over `parking_lot`, so that a
 //! thread dump can say which lock a thread waits for and who holds it. Taking a free lock costs
 //! one extra relaxed store. Nothing here may block for any other reason than the lock itself.
+//!
+//! In unit tests the same locks can be run under a scheduler that tries many interleavings; see
+//! `sync/model.rs`. In the daemon nothing is left of that.
+
+#[cfg_attr(test, path = "sync/model.rs")]
+#[cfg_attr(not(test), path = "sync/plain.rs")]
+pub(crate) mod model;
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,6 +22,7 @@ pub struct Mutex<T: ?Sized> {
     name: &'static str,
     /// The holder's thread slot plus one; 0 while free.
     holder: AtomicU32,
+    model: model::Lock,
     inner: parking_lot::Mutex<T>,
 }
 
@@ -24,6 +32,7 @@ impl<T> Mutex<T> {
         Self {
             name,
             holder: AtomicU32::new(0),
+            model: model::Lock::new(),
             inner: parking_lot::Mutex::new(value),
         }
     }
@@ -32,6 +41,7 @@ impl<T> Mutex<T> {
 impl<T: ?Sized> Mutex<T> {
     /// Takes the lock, waiting for it if another thread has it.
     pub fn lock(&self) -> MutexGuard<'_, T> {
+        let turn = self.model.lock();
         let inner = match self.inner.try_lock() {
             Some(guard) => guard,
             None => {
@@ -40,21 +50,32 @@ impl<T: ?Sized> Mutex<T> {
             }
         };
         self.holder.store(thread::current_slot(), Ordering::Relaxed);
-        MutexGuard { lock: self, inner }
+        MutexGuard {
+            lock: self,
+            inner,
+            turn,
+        }
     }
 
     /// Takes the lock if it is free.
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        let turn = self.model.try_lock()?;
         let inner = self.inner.try_lock()?;
         self.holder.store(thread::current_slot(), Ordering::Relaxed);
-        Some(MutexGuard { lock: self, inner })
+        Some(MutexGuard {
+            lock: self,
+            inner,
+            turn,
+        })
     }
 }
 
 /// Holds a [`Mutex`] until it is dropped.
 pub struct MutexGuard<'a, T: ?Sized> {
     lock: &'a Mutex<T>,
+    // In this order: the lock is free before somebody else has the turn.
     inner: parking_lot::MutexGuard<'a, T>,
+    turn: model::Turn<'a>,
 }
 
 impl<T: ?Sized> Deref for MutexGuard<'_, T> {
@@ -78,43 +99,57 @@ impl<T: ?Sized> Drop for MutexGuard<'_, T> {
 
 /// A condition variable for [`Mutex`].
 #[derive(Default)]
-pub struct Condvar(parking_lot::Condvar);
+pub struct Condvar {
+    inner: parking_lot::Condvar,
+    model: model::Signal,
+}
 
 impl Condvar {
     /// A condition variable that nobody waits on.
     pub const fn new() -> Self {
-        Self(parking_lot::Condvar::new())
+        Self {
+            inner: parking_lot::Condvar::new(),
+            model: model::Signal::new(),
+        }
     }
 
     /// Gives the lock up, waits to be notified, and takes it again.
     pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
-        guard.lock.holder.store(0, Ordering::Relaxed);
-        self.0.wait(&mut guard.inner);
-        guard
-            .lock
-            .holder
-            .store(thread::current_slot(), Ordering::Relaxed);
+        self.wait_for(guard, None);
     }
 
     /// As [`Condvar::wait`], at most until `deadline`. Returns whether the time ran out.
     pub fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, deadline: Instant) -> bool {
-        guard.lock.holder.store(0, Ordering::Relaxed);
-        let result = self.0.wait_until(&mut guard.inner, deadline);
-        guard
-            .lock
-            .holder
-            .store(thread::current_slot(), Ordering::Relaxed);
-        result.timed_out()
+        self.wait_for(guard, Some(deadline))
+    }
+
+    fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, deadline: Option<Instant>) -> bool {
+        let MutexGuard { lock, inner, turn } = guard;
+        lock.holder.store(0, Ordering::Relaxed);
+        let timed_out = match deadline {
+            _ if turn.is_checked() => {
+                parking_lot::MutexGuard::unlocked(inner, || self.model.wait(turn, deadline))
+            }
+            Some(deadline) => self.inner.wait_until(inner, deadline).timed_out(),
+            None => {
+                self.inner.wait(inner);
+                false
+            }
+        };
+        lock.holder.store(thread::current_slot(), Ordering::Relaxed);
+        timed_out
     }
 
     /// Wakes one waiting thread.
     pub fn notify_one(&self) {
-        self.0.notify_one();
+        self.inner.notify_one();
+        self.model.notify_one();
     }
 
     /// Wakes every waiting thread.
     pub fn notify_all(&self) {
-        self.0.notify_all();
+        self.inner.notify_all();
+        self.model.notify_all();
     }
 }
 

@@ -20,6 +20,9 @@ local prompt = string.rep("What a day it was. ", math.ceil($2 / 19))
 wrk.method = "POST"
 wrk.headers["content-type"] = "application/json"
 wrk.body = '{"model":"$1","max_tokens":64,"messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"' .. prompt .. '"}]}'
+if string.find("$1", "pace") then
+    wrk.body = '{"stream":true,' .. string.sub(wrk.body, 2)
+end
 if "$3" == "messages" then
     wrk.body = '{"model":"$1","max_tokens":64,"system":"Be brief.","messages":[{"role":"user","content":"' .. prompt .. '"}]}'
 end

@@ -137,7 +137,8 @@ pub struct Provider {
     /// Without a trailing slash; `http` or `https`; no credentials, query or fragment.
     /// Empty for the simulator.
     pub base_url: String,
-    pub api_key: Option<Secret>,
+    /// Used in turn, all different; empty: no key is sent.
+    pub api_keys: Vec<Secret>,
     pub key_header: KeyHeader,
     /// Model ids that a bare name finds; may be empty.
     pub models: Vec<String>,
@@ -148,6 +149,8 @@ pub struct Provider {
     pub idle_timeout: Duration,
     /// Calls (and so connections) at a time.
     pub max_connections: NonZeroUsize,
+    /// Whether fewer than `max_connections` are used while the provider cannot bear that many.
+    pub adaptive: bool,
     pub keepalive: bool,
     pub rate_limit: Option<RateLimit>,
     pub batching: Option<Batching>,
@@ -156,6 +159,13 @@ pub struct Provider {
     /// `http://host:port`; may hold credentials.
     pub proxy: Option<Secret>,
     pub speech: Speech,
+}
+
+impl Provider {
+    /// The key for those that know of one only.
+    pub fn first_key(&self) -> Option<&Secret> {
+        self.api_keys.first()
+    }
 }
 
 /// What a provider's server understands of its dialect.

@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde_yaml::{Mapping, Value};
 
 use super::checked::{
-    CheckedConfig, Coordinator, EvictionPolicy, Kind, LogFormat, Provider, Retry, Secret, Target,
+    Breaker, CheckedConfig, Coordinator, EvictionPolicy, Kind, LogFormat, Provider, RateLimit,
+    Retry, Target,
 };
 
 impl CheckedConfig {
@@ -129,29 +130,27 @@ fn ops(config: &CheckedConfig) -> Value {
 fn provider(provider: &Provider) -> Value {
     let models = provider.models.iter().map(|model| value(model));
     let base_url = (provider.kind != Kind::Simulator).then(|| value(&provider.base_url));
-    let secret = |secret: &Option<Secret>| match secret {
-        Some(_) => Value::from("***"),
-        None => Value::Null,
+    let secret = |is_there: bool| if is_there { "***".into() } else { Value::Null };
+    let (api_key, api_keys) = match provider.api_keys.len() {
+        count @ 0..=1 => (secret(count == 1), Value::Null),
+        count => (Value::Null, secrets(count)),
     };
     map([
         ("kind", provider.kind.as_str().into()),
         ("base_url", base_url.unwrap_or(Value::Null)),
-        ("api_key", secret(&provider.api_key)),
+        ("api_key", api_key),
+        ("api_keys", api_keys),
         ("models", Value::Sequence(models.collect())),
         ("timeout", seconds(provider.timeout)),
         ("connect_timeout", seconds(provider.connect_timeout)),
         ("first_token_timeout", seconds(provider.first_token_timeout)),
         ("idle_timeout", seconds(provider.idle_timeout)),
         ("max_connections", provider.max_connections.get().into()),
+        ("adaptive", provider.adaptive.into()),
         ("keepalive", provider.keepalive.into()),
         (
             "rate_limit",
-            provider.rate_limit.map_or(Value::Null, |limit| {
-                map([
-                    ("requests_per_second", limit.requests_per_second.into()),
-                    ("burst", limit.burst.get().into()),
-                ])
-            }),
+            provider.rate_limit.map_or(Value::Null, rate_limit),
         ),
         ("enable_batching", provider.batching.is_some().into()),
         (
@@ -166,19 +165,12 @@ fn provider(provider: &Provider) -> Value {
                 .batching
                 .map_or(Value::Null, |batch| millis(batch.timeout)),
         ),
-        (
-            "breaker",
-            map([
-                ("failures", provider.breaker.failures.get().into()),
-                ("window", seconds(provider.breaker.window)),
-                ("open_for", seconds(provider.breaker.open_for)),
-            ]),
-        ),
+        ("breaker", breaker(provider.breaker)),
         (
             "ca_file",
             provider.ca_file.as_deref().map_or(Value::Null, path),
         ),
-        ("proxy", secret(&provider.proxy)),
+        ("proxy", secret(provider.proxy.is_some())),
         ("responses", provider.speech.responses.into()),
         (
             "default_max_tokens",
@@ -189,6 +181,21 @@ fn provider(provider: &Provider) -> Value {
             provider.speech.structured_output.as_str().into(),
         ),
         ("sampling", provider.speech.sampling.into()),
+    ])
+}
+
+fn rate_limit(limit: RateLimit) -> Value {
+    map([
+        ("requests_per_second", limit.requests_per_second.into()),
+        ("burst", limit.burst.get().into()),
+    ])
+}
+
+fn breaker(breaker: Breaker) -> Value {
+    map([
+        ("failures", breaker.failures.get().into()),
+        ("window", seconds(breaker.window)),
+        ("open_for", seconds(breaker.open_for)),
     ])
 }
 
@@ -267,7 +274,7 @@ mod tests {
     fn what_is_written_holds_the_same_when_it_is_read_again() {
         let text = "server: {header_timeout: 0.5, expose_metrics: true}\n\
                     ops: {listen: '10.0.0.1:9', allow_remote: true}\nstate_dir: '/a/$${X}'\n\
-                    providers:\n  ollama: {rate_limit: {requests_per_second: 0.5}}\n  s: {kind: \
+                    providers:\n  ollama: {rate_limit: {requests_per_second: 0.5}, adaptive: true}\n  s: {kind: \
                     simulator, models: ['null', sim]}\n  openai: {enable_batching: true}\n\
                     models: {'12': [{provider: s, model: 'sim', weight: 3}]}\n\
                     cache: {eviction_policy: lfu, default_ttl: 0}\nlogging: {level: off, file: \
@@ -281,9 +288,12 @@ mod tests {
     #[test]
     fn secrets_are_not_written() {
         let text = "auth: {keys: [hunter2-0123456789]}\nproviders:\n  openai: {api_key: \
-                    hunter2, proxy: 'http://u:hunter2@h:1'}\n";
-        let written = load(text).to_yaml().concat();
+                    hunter2, proxy: 'http://u:hunter2@h:1'}\n  groq: {api_keys: [hunter2-a, \
+                    hunter2-b]}\n";
+        let config = load(text);
+        let written = config.to_yaml().concat();
         assert!(!written.contains("hunter2"), "{written}");
-        assert_eq!(written.matches("***").count(), 3, "{written}");
+        assert_eq!(written.matches("***").count(), 5, "{written}");
+        assert!(!format!("{config:?}").contains("hunter2"));
     }
 }

@@ -8,6 +8,7 @@
 pub mod call;
 pub mod chat;
 pub mod embedding;
+pub mod itinerary;
 mod ledger;
 pub mod passage;
 pub mod pool;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::Limits;
 use super::budget::Charge;
@@ -44,6 +45,9 @@ pub(super) enum Phase {
     Linger { left: usize },
 }
 
+/// A declared body of which one such part is here gets room for all of it.
+const LARGE_SHARE: usize = 16;
+
 /// A body on its way in.
 pub(super) struct Body {
     pub parsed: Parsed,
@@ -62,7 +66,7 @@ impl Body {
     /// Takes what belongs to the body.
     pub fn take(&mut self, data: &[u8], bytes_max: usize) -> Result<usize, Refusal> {
         let taken = self.decode(data, bytes_max)?;
-        if self.charge.grow_to(self.bytes.capacity()) {
+        if self.charge.grow_to(self.bytes.len()) {
             Ok(taken)
         } else {
             Err(TOO_MANY)
@@ -73,10 +77,16 @@ impl Body {
         match &mut self.coding {
             Coding::Length(length) => {
                 let take = data.len().min(*length - self.bytes.len());
-                let short = (self.bytes.len() + take).saturating_sub(self.bytes.capacity());
-                if short > 0 {
-                    // Grow by doubling, but never past what was declared.
-                    let room = (self.bytes.capacity() * 2).clamp(short, *length);
+                let needed = self.bytes.len() + take;
+                if needed > self.bytes.capacity() {
+                    // Grow by doubling, but never past what was declared; and once a share of that
+                    // is here, by all that is left, so that a big body is not held twice while it
+                    // moves. Room that nothing was written to is no memory yet.
+                    let grown = match self.bytes.len() >= *length / LARGE_SHARE {
+                        true => *length,
+                        false => self.bytes.capacity() * 2,
+                    };
+                    let room = grown.max(needed).min(*length);
                     self.bytes.reserve_exact(room - self.bytes.len());
                 }
                 self.bytes.extend_from_slice(&data[..take]);
@@ -141,6 +151,8 @@ pub(super) struct Conn {
     pub blocked: bool,
     /// How many bytes the outbox had given away when its deadline was last renewed.
     pub taken: u64,
+    /// Since when it has given away nothing.
+    pub stalled_since: Option<Instant>,
     pub cancel: Option<Arc<Cancel>>,
 }
 
@@ -157,6 +169,7 @@ impl Conn {
             read_ready: false,
             blocked: false,
             taken: 0,
+            stalled_since: None,
             cancel: None,
         }
     }

@@ -35,6 +35,7 @@ impl EventLoop {
 
     pub(super) fn on_answered(&mut self, index: usize, answer: Answer) {
         self.busy -= 1;
+        self.comments.clear(index);
         let conn = &mut self.slab[index];
         // No longer busy, or `remove` below would count it off a second time.
         conn.phase = Phase::Closing;
@@ -91,7 +92,7 @@ impl EventLoop {
             keep_alive: false,
             is_head: false,
         };
-        Responder::new(Arc::clone(&wire), terms).respond(response.close());
+        Responder::new(Arc::clone(&wire), terms, self.now).respond(response.close());
         wire.uncork();
         self.slab[index].phase = Phase::Closing;
         self.drain(index);
@@ -122,6 +123,9 @@ impl EventLoop {
                 let renewed = !conn.blocked || taken > conn.taken;
                 conn.blocked = true;
                 conn.taken = taken;
+                if renewed {
+                    conn.stalled_since = Some(self.now);
+                }
                 // A call whose answer has not begun keeps its own deadline, which ends in an answer.
                 let is_call =
                     matches!(conn.phase, Phase::Busy) && conn.wire.out.lock().deadline.is_some();
@@ -182,13 +186,7 @@ impl EventLoop {
                         },
                     );
                 }
-                Kind::Write => {
-                    self.stats.timed_out.fetch_add(1, Ordering::Relaxed);
-                    if let Some(cancel) = &self.slab[index].cancel {
-                        cancel.cancel(Reason::SlowClient);
-                    }
-                    self.remove(index);
-                }
+                Kind::Write => self.end_slow(index),
                 Kind::Idle => {
                     self.stats.timed_out.fetch_add(1, Ordering::Relaxed);
                     self.remove(index);
@@ -196,6 +194,15 @@ impl EventLoop {
                 Kind::Linger => self.remove(index),
             }
         }
+    }
+
+    /// The client has taken nothing for `write_timeout`.
+    pub(super) fn end_slow(&mut self, index: usize) {
+        self.stats.timed_out.fetch_add(1, Ordering::Relaxed);
+        if let Some(cancel) = &self.slab[index].cancel {
+            cancel.cancel(Reason::SlowClient);
+        }
+        self.remove(index);
     }
 
     fn expire_call(&mut self, index: usize) {
@@ -221,16 +228,18 @@ impl EventLoop {
             return;
         };
         self.timers.clear(index);
+        self.comments.clear(index);
         if matches!(conn.phase, Phase::Busy) {
             self.busy -= 1;
         }
-        let (deadline, aborted) = {
+        let (left, aborted) = {
             let mut out = conn.wire.out.lock();
             out.close();
-            (out.deadline.take(), out.answer == Answer::Abort)
+            let left = (out.deadline.take(), out.early.take());
+            (left, out.answer == Answer::Abort)
         };
-        // Outside the lock: it may own the connection's responder.
-        drop(deadline);
+        // Outside the lock: it may own anything, the connection's responder included.
+        drop(left);
         if let Some(cancel) = &conn.cancel {
             let reason = if self.stop_at.is_some() {
                 Reason::Shutdown

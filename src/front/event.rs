@@ -48,6 +48,8 @@ pub(super) struct EventLoop {
     pub(super) inbox: Vec<Message>,
     pub(super) slab: Slab,
     pub(super) timers: Timers,
+    /// When clients that wait for a stream are due a comment.
+    pub(super) comments: Timers,
     pub(super) limits: Limits,
     pub(super) handler: Arc<dyn Handler>,
     pub(super) stats: Arc<Stats>,
@@ -63,7 +65,7 @@ impl EventLoop {
     pub fn new(limits: Limits, handler: Arc<dyn Handler>, stats: Arc<Stats>) -> io::Result<Self> {
         let poll = Poll::new()?;
         let mailbox = Arc::new(Mailbox::new(Waker::new(poll.registry(), WAKE)?));
-        let timers = Timers::new([
+        let timers = Timers::new(&[
             limits.idle_timeout,
             limits.header_timeout,
             limits.body_timeout,
@@ -76,6 +78,7 @@ impl EventLoop {
             inbox: Vec::new(),
             slab: Slab::default(),
             timers,
+            comments: Timers::new(&[]),
             limits,
             handler,
             stats,
@@ -113,6 +116,7 @@ impl EventLoop {
                 self.advance(index);
             }
             self.expire();
+            self.send_comments();
             if self
                 .stop_at
                 .is_some_and(|at| self.slab.is_empty() || self.now >= at)
@@ -131,10 +135,8 @@ impl EventLoop {
         if !self.again.is_empty() {
             return Some(Duration::ZERO);
         }
-        let due = [self.timers.next_due(), self.stop_at]
-            .into_iter()
-            .flatten()
-            .min();
+        let (timed, comment) = (self.timers.next_due(), self.comments.next_due());
+        let due = [timed, comment, self.stop_at].into_iter().flatten().min();
         let due = due.map(|due| due.saturating_duration_since(Instant::now()));
         if self.busy > 0 {
             Some(due.map_or(SWEEP, |due| due.min(SWEEP)))
@@ -183,6 +185,11 @@ impl EventLoop {
                         && !self.still_busy(index, false)
                     {
                         self.advance(index);
+                    }
+                }
+                Message::KeepAlive(token) => {
+                    if let Some(index) = self.slab.find(token) {
+                        self.keep_alive(index);
                     }
                 }
                 Message::Evict => {

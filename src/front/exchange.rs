@@ -3,9 +3,11 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::early::{Early, Waiting, frame};
 use super::encode::{Ending, encode_head};
+use super::mailbox::Message;
 use super::outbox::{Answer, Gone, OUTBOX_BYTES_MAX, Wire};
 use super::response::Response;
 use crate::cancel::Cancel;
@@ -28,15 +30,21 @@ pub struct Responder {
     wire: Arc<Wire>,
     cancel: Arc<Cancel>,
     terms: Terms,
+    /// When the request was handed out.
+    pub(super) since: Instant,
+    /// Whether the front may begin the answer.
+    kept_alive: bool,
     answered: bool,
 }
 
 impl Responder {
-    pub(super) fn new(wire: Arc<Wire>, terms: Terms) -> Self {
+    pub(super) fn new(wire: Arc<Wire>, terms: Terms, since: Instant) -> Self {
         Self {
             wire,
             cancel: Arc::new(Cancel::new()),
             terms,
+            since,
+            kept_alive: false,
             answered: false,
         }
     }
@@ -52,13 +60,56 @@ impl Responder {
         self.wire.out.lock().deadline = Some((at, expired));
     }
 
-    /// Sends a whole answer.
+    /// Says that the answer will be a stream. If it has not begun an `interval` after the request
+    /// came, the connection's front thread begins it with the head of `early` and a comment, and
+    /// repeats the comment at every further interval. From then on [`Responder::respond`] tells its
+    /// answer within the stream, and [`Responder::stream`] goes on behind the head that has gone
+    /// out. To be called at most once, on any thread; an interval of zero is none at all.
+    pub fn keep_alive(&mut self, interval: Duration, early: Box<dyn Early>) {
+        // The answer to HEAD has no body for a comment to stand in.
+        if self.terms.is_head || interval.is_zero() {
+            return;
+        }
+        self.kept_alive = true;
+        let mut out = self.wire.out.lock();
+        out.early = Some(Box::new(Waiting {
+            early,
+            interval,
+            since: self.since,
+            terms: self.terms,
+            begun: false,
+            close: false,
+        }));
+        // While the request is being handled, the front thread looks by itself.
+        let tell = !out.corked;
+        drop(out);
+        if tell {
+            let message = Message::KeepAlive(self.wire.token);
+            self.wire.mailbox.send(message, true);
+        }
+    }
+
+    /// From here on the front begins nothing. Returns what it has begun, if it has.
+    fn take_begun(&mut self) -> Option<Box<Waiting>> {
+        if !std::mem::take(&mut self.kept_alive) {
+            return None;
+        }
+        let waiting = self.wire.out.lock().early.take();
+        waiting.filter(|waiting| waiting.begun)
+    }
+
+    /// Sends a whole answer. If the head of a stream has gone out before, it is told within that,
+    /// as a failure, and ends it.
     pub fn respond(mut self, response: Response) {
         self.answered = true;
         self.send_whole(&response);
     }
 
-    fn send_whole(&self, response: &Response) {
+    fn send_whole(&mut self, response: &Response) {
+        if let Some(begun) = self.take_begun() {
+            self.send_failure(&begun, response);
+            return;
+        }
         let close = response.close || !self.keeps_alive();
         HEAD.with_borrow_mut(|head| {
             head.clear();
@@ -82,14 +133,36 @@ impl Responder {
         });
     }
 
+    /// Ends a stream that was begun early.
+    fn send_failure(&self, begun: &Waiting, response: &Response) {
+        let not_streamed;
+        let failure = if response.status < 400 {
+            let message = "the answer was to be a stream and is none; this is a fault of victor";
+            not_streamed = Response::text(500, message);
+            &not_streamed
+        } else {
+            response
+        };
+        let event = begun.early.failure(failure);
+        let mut writer = self.writer(Vec::new(), begun.close || response.close);
+        // A client that is gone needs no end.
+        let _ = writer.write(&event).and_then(|()| writer.finish());
+    }
+
     /// Begins a streamed answer. Its head goes out with the first bytes, or by
-    /// [`StreamWriter::flush_head`].
+    /// [`StreamWriter::flush_head`]; if another has gone out before, what is left to say of it does.
     pub fn stream(mut self, head: Response) -> StreamWriter {
         self.answered = true;
-        let close = head.close || !self.keeps_alive() || self.terms.http10;
         // From here on the stream lives by its own deadlines.
         let deadline = self.wire.out.lock().deadline.take();
         drop(deadline);
+        if let Some(begun) = self.take_begun() {
+            let late = begun.early.late(&head);
+            let mut size = [0; 18];
+            let (size, late, tail) = frame(&mut size, &late, self.terms.http10);
+            return self.writer([size, late, tail].concat(), begun.close || head.close);
+        }
+        let close = head.close || !self.keeps_alive() || self.terms.http10;
         let mut encoded = Vec::with_capacity(head.headers.len() + 128);
         let ending = if self.terms.http10 {
             Ending::Close
@@ -97,11 +170,15 @@ impl Responder {
             Ending::Chunked
         };
         encode_head(&mut encoded, &head, ending, self.terms, close);
+        self.writer(encoded, close)
+    }
+
+    fn writer(&self, head: Vec<u8>, close: bool) -> StreamWriter {
         StreamWriter {
             wire: Arc::clone(&self.wire),
             cancel: Arc::clone(&self.cancel),
             terms: self.terms,
-            head: encoded,
+            head,
             close,
             finished: false,
         }
@@ -110,10 +187,8 @@ impl Responder {
     /// Resets the connection (RST) without an answer. For a simulator that plays a broken peer.
     pub fn abort(mut self) {
         self.answered = true;
-        let _ = rustix::net::sockopt::set_socket_linger(
-            &self.wire.stream,
-            Some(std::time::Duration::ZERO),
-        );
+        drop(self.take_begun());
+        let _ = rustix::net::sockopt::set_socket_linger(&self.wire.stream, Some(Duration::ZERO));
         let mut out = self.wire.out.lock();
         out.close();
         let deadline = self.wire.finish(&mut out, Answer::Abort);
@@ -141,7 +216,7 @@ pub struct StreamWriter {
     wire: Arc<Wire>,
     cancel: Arc<Cancel>,
     terms: Terms,
-    /// The head, until it went out with the first bytes.
+    /// The head, or what takes its place, until it went out with the first bytes.
     head: Vec<u8>,
     close: bool,
     finished: bool,
@@ -161,14 +236,8 @@ impl StreamWriter {
         if bytes.is_empty() {
             return Ok(());
         }
-        let mut size = [0_u8; 18];
-        let framed = !self.terms.http10;
-        let size: &[u8] = if framed {
-            chunk_size(&mut size, bytes.len())
-        } else {
-            &[]
-        };
-        let tail: &[u8] = if framed { b"\r\n" } else { &[] };
+        let mut size = [0; 18];
+        let (size, bytes, tail) = frame(&mut size, bytes, self.terms.http10);
         self.send(if self.terms.is_head {
             [&[]; 3]
         } else {
@@ -236,7 +305,7 @@ impl Drop for StreamWriter {
 }
 
 /// `length` in hexadecimal and CRLF, written into the end of `buffer`.
-fn chunk_size(buffer: &mut [u8; 18], mut length: usize) -> &[u8] {
+pub(super) fn chunk_size(buffer: &mut [u8; 18], mut length: usize) -> &[u8] {
     buffer[16..].copy_from_slice(b"\r\n");
     let mut at = 16;
     loop {

@@ -240,7 +240,7 @@ impl EventLoop {
         };
         let conn = &mut self.slab[index];
         let wire = Arc::clone(&conn.wire);
-        let responder = Responder::new(Arc::clone(&wire), terms);
+        let responder = Responder::new(Arc::clone(&wire), terms, self.now);
         conn.cancel = Some(Arc::clone(responder.cancel()));
         conn.phase = Phase::Busy;
         self.busy += 1;
@@ -249,17 +249,20 @@ impl EventLoop {
         if catch_unwind(AssertUnwindSafe(|| handler.handle(request, responder))).is_err() {
             log::error!("a request handler panicked on a front thread; its caller got a 500");
         }
-        let (answer, due, pending) = wire.uncork();
-        match answer {
+        let left = wire.uncork();
+        match left.answer {
             Answer::Pending => {
-                match due {
+                match left.due {
                     Some(due) => {
                         let after = due.saturating_duration_since(self.now);
                         self.timers.set_call(index, after, self.now);
                     }
                     None => self.timers.clear(index),
                 }
-                if pending > 0 {
+                if let Some(interval) = left.interval {
+                    self.comments.set_call(index, interval, self.now);
+                }
+                if left.pending > 0 {
                     self.drain(index);
                 }
             }

@@ -16,6 +16,8 @@ pub(super) enum Message {
     Blocked(usize),
     /// This connection's answer is complete.
     Finished(usize),
+    /// This connection's answer will be a stream: its client is to be kept waiting in comfort.
+    KeepAlive(usize),
     /// Room is needed: close the longest idle connection.
     Evict,
     /// End once every connection is done, at the latest then.

@@ -6,12 +6,13 @@
 //! waiting for the client. The front knows nothing of LLMs and never blocks.
 //!
 //! Start reading at `event.rs` and `input.rs` for the way in, at `exchange.rs` and `outbox.rs` for
-//! the way out; `parse.rs`, `chunked.rs` and `timers.rs` are the pure parts.
+//! the way out, at `early.rs` for what is said while there is no answer yet; `parse.rs`, `chunked.rs` and `timers.rs` are the pure parts.
 
 mod accept;
 mod budget;
 mod chunked;
 mod conn;
+mod early;
 mod encode;
 mod ending;
 mod event;
@@ -34,6 +35,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub use budget::{BODIES_TOTAL_BYTES_MAX, body_bytes};
+pub use early::Early;
 pub use exchange::{Responder, StreamWriter};
 pub use outbox::{Gone, OUTBOX_BYTES_MAX, OUTBOX_TOTAL_BYTES_MAX, outbox_bytes};
 pub use request::Request;

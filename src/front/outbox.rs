@@ -10,8 +10,9 @@ use std::io::{self, IoSlice, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::early::Waiting;
 use super::mailbox::{Mailbox, Message};
 use super::stats::Stats;
 use crate::cancel::{Cancel, Reason};
@@ -66,6 +67,19 @@ pub(super) struct Outbox {
     /// The front must be woken when the answer is finished, for there is more input to look at.
     pub wake_when_finished: bool,
     pub deadline: Option<(Instant, Expired)>,
+    /// How the client is kept alive until a streamed answer begins.
+    pub early: Option<Box<Waiting>>,
+}
+
+/// What a handler has left behind.
+pub(super) struct Uncorked {
+    pub answer: Answer,
+    /// When the call expires.
+    pub due: Option<Instant>,
+    /// How often a client that waits for a stream is sent a comment.
+    pub interval: Option<Duration>,
+    /// Bytes that wait for the client.
+    pub pending: usize,
 }
 
 /// A connection as both sides see it.
@@ -89,6 +103,7 @@ impl Wire {
             answer: Answer::None,
             wake_when_finished: false,
             deadline: None,
+            early: None,
         };
         Self {
             stream,
@@ -106,15 +121,16 @@ impl Wire {
         out.answer = Answer::Pending;
     }
 
-    /// Ends [`Wire::cork`]. Returns where the answer stands, its deadline and what waits.
-    pub fn uncork(&self) -> (Answer, Option<Instant>, usize) {
+    /// Ends [`Wire::cork`]. Returns what the handler has left behind.
+    pub fn uncork(&self) -> Uncorked {
         let mut out = self.out.lock();
         out.corked = false;
-        (
-            out.answer,
-            out.deadline.as_ref().map(|(at, _)| *at),
-            out.bytes,
-        )
+        Uncorked {
+            answer: out.answer,
+            due: out.deadline.as_ref().map(|(at, _)| *at),
+            interval: out.early.as_ref().map(|waiting| waiting.interval),
+            pending: out.bytes,
+        }
     }
 
     /// Sends an interim answer, if the socket takes it at once: the client only asked to be told

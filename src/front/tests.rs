@@ -1,5 +1,7 @@
 //! The front over real sockets: what a client sees, whatever it sends.
 
+mod early;
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -10,7 +12,8 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use super::{Front, Handler, Limits, Request, Responder, Response};
 use crate::cancel::{Abort, Reason};
 
-/// Answers on the front thread, except under `/later`, which it hands to the test.
+/// Answers on the front thread, except under `/later` and `/early`, which it hands to the test, the
+/// latter kept alive.
 struct Echo {
     later: Sender<(Request, Responder)>,
 }
@@ -30,6 +33,12 @@ impl Handler for Echo {
                     }),
                 );
                 tell.send((request, responder)).expect("room for one");
+            }
+            path if path.starts_with("/early") => {
+                responder.keep_alive(early::INTERVAL, early::dots());
+                self.later
+                    .send((request, responder))
+                    .expect("the test waits");
             }
             path if path.starts_with("/later") => {
                 self.later

@@ -25,7 +25,6 @@ pub(super) enum Kind {
 
 /// Distinct durations of calls that are kept apart; further ones expire with the nearest.
 const CALL_LISTS_MAX: usize = 64;
-const FIXED: usize = 5;
 const NONE: u32 = u32::MAX;
 
 #[derive(Clone, Copy, Debug)]
@@ -47,21 +46,26 @@ struct List {
 pub(super) struct Timers {
     links: Vec<Option<Link>>,
     lists: Vec<List>,
+    /// How many of them have a kind of their own; the others are of calls.
+    fixed: usize,
 }
 
 impl Timers {
-    /// `after` are the durations of the kinds in the order of [`Kind`], `Call` excepted.
-    pub fn new(after: [Duration; FIXED]) -> Self {
+    /// `after` are the durations of the kinds in the order of [`Kind`], `Call` excepted; none where
+    /// all deadlines are set by [`Timers::set_call`].
+    pub fn new(after: &[Duration]) -> Self {
         let lists = after
+            .iter()
             .map(|after| List {
-                after,
+                after: *after,
                 head: NONE,
                 tail: NONE,
             })
-            .to_vec();
+            .collect();
         Self {
             links: Vec::new(),
             lists,
+            fixed: after.len(),
         }
     }
 
@@ -71,12 +75,13 @@ impl Timers {
         self.put(index, kind as usize, now + self.lists[kind as usize].after);
     }
 
-    /// Puts connection `index` under a call's deadline, which is `after` from `now`.
+    /// Puts connection `index` under a deadline of its own, which is `after` from `now`: a call's, or
+    /// the next comment's.
     pub fn set_call(&mut self, index: usize, after: Duration, now: Instant) {
-        let calls = FIXED..self.lists.len();
+        let calls = self.fixed..self.lists.len();
         let list = match calls.clone().find(|list| self.lists[*list].after == after) {
             Some(list) => list,
-            None if self.lists.len() < FIXED + CALL_LISTS_MAX => {
+            None if self.lists.len() < self.fixed + CALL_LISTS_MAX => {
                 self.lists.push(List {
                     after,
                     head: NONE,
@@ -86,7 +91,7 @@ impl Timers {
             }
             None => calls
                 .min_by_key(|list| self.lists[*list].after.abs_diff(after))
-                .unwrap_or(FIXED),
+                .unwrap_or(self.fixed),
         };
         self.put(index, list, now + self.lists[list].after);
     }
@@ -132,7 +137,7 @@ impl Timers {
     /// The deadline that connection `index` is under.
     pub fn kind(&self, index: usize) -> Option<Kind> {
         let link = self.links.get(index)?.as_ref()?;
-        Some(kind_of(usize::from(link.list)))
+        Some(self.kind_of(usize::from(link.list)))
     }
 
     /// The earliest deadline.
@@ -155,7 +160,7 @@ impl Timers {
         })?;
         let index = self.lists[list].head as usize;
         self.clear(index);
-        Some((index, kind_of(list)))
+        Some((index, self.kind_of(list)))
     }
 
     /// The connection that has been under `kind` for longest, and since when.
@@ -164,18 +169,19 @@ impl Timers {
         self.due_of(list.head)
             .map(|due| (list.head as usize, due - list.after))
     }
-}
 
-/// Which deadline a list holds.
-fn kind_of(list: usize) -> Kind {
-    let kinds = [
-        Kind::Idle,
-        Kind::Head,
-        Kind::Body,
-        Kind::Write,
-        Kind::Linger,
-    ];
-    kinds.get(list).copied().unwrap_or(Kind::Call)
+    /// Which deadline a list holds.
+    fn kind_of(&self, list: usize) -> Kind {
+        let kinds = [
+            Kind::Idle,
+            Kind::Head,
+            Kind::Body,
+            Kind::Write,
+            Kind::Linger,
+        ];
+        let fixed = &kinds[..self.fixed.min(kinds.len())];
+        fixed.get(list).copied().unwrap_or(Kind::Call)
+    }
 }
 
 #[cfg(test)]
@@ -183,7 +189,7 @@ mod tests {
     use super::*;
 
     fn timers() -> Timers {
-        Timers::new([10, 20, 30, 40, 1].map(Duration::from_secs))
+        Timers::new(&[10, 20, 30, 40, 1].map(Duration::from_secs))
     }
 
     #[test]
@@ -227,7 +233,7 @@ mod tests {
         for seconds in 0..200 {
             timers.set_call(3, Duration::from_secs(seconds), start);
         }
-        assert!(timers.lists.len() <= FIXED + CALL_LISTS_MAX);
+        assert!(timers.lists.len() <= timers.fixed + CALL_LISTS_MAX);
         assert_eq!(timers.oldest(Kind::Idle), None);
     }
 }

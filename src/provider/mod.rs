@@ -14,10 +14,18 @@
 //! Start at [`Provider::call`]; then `upstream` (the request), `transport` (the socket), `line`
 //! (deadlines and cancelling between the two), `stream` and `error`.
 
+pub mod adaptive;
 mod anthropic;
+pub mod backoff;
+pub mod breaker;
+pub mod bucket;
+pub mod budget;
 mod buffers;
 mod error;
 mod headers;
+pub mod hints;
+pub mod keys;
+pub mod limiter;
 mod line;
 mod openai;
 mod providers;
@@ -111,8 +119,9 @@ pub struct Provider {
     first_token_timeout: Duration,
     idle_timeout: Duration,
     permits: Arc<Semaphore<Client>>,
-    /// Finds the key in what the provider says, for some quote it.
-    key: Option<Finder<'static>>,
+    /// Find our keys in what the provider says, for some quote them; the longest first, so that none
+    /// is masked as the beginning of another.
+    keys: Vec<Finder<'static>>,
     via: Via,
 }
 
@@ -142,11 +151,7 @@ impl Provider {
             timeout: config.timeout,
             first_token_timeout: config.first_token_timeout,
             idle_timeout: config.idle_timeout,
-            key: config
-                .api_key
-                .as_ref()
-                .filter(|key| key.expose().len() >= KEY_BYTES_MIN)
-                .map(|key| Finder::new(key.expose()).into_owned()),
+            keys: finders(&config.api_keys),
             permits: Semaphore::new(config.max_connections.get(), upstream::IDLE_AGE_MAX),
             via,
         }))
@@ -235,21 +240,11 @@ impl Provider {
         answer.map_err(|cause| time.judge(cause))
     }
 
-    /// `said` with our key masked, if it is quoted there.
+    /// `said` with every key of ours masked, if one is quoted there.
     pub fn mask_key(&self, said: &[u8]) -> Option<Vec<u8>> {
-        let key = self.key.as_ref()?;
-        let mut masked = Vec::new();
-        let mut rest = said;
-        while let Some(at) = key.find(rest) {
-            masked.extend_from_slice(&rest[..at]);
-            masked.extend_from_slice(b"***");
-            rest = &rest[at + key.needle().len()..];
-        }
-        if rest.len() == said.len() {
-            return None;
-        }
-        masked.extend_from_slice(rest);
-        Some(masked)
+        self.keys.iter().fold(None, |masked, key| {
+            mask(key, masked.as_deref().unwrap_or(said)).or(masked)
+        })
     }
 
     fn permit(&self, outbound: &Outbound<'_>) -> Result<Permit<Client>, Cause> {
@@ -359,6 +354,30 @@ impl Provider {
             cause,
         }
     }
+}
+
+fn finders(keys: &[checked::Secret]) -> Vec<Finder<'static>> {
+    let keys = keys.iter().map(|key| key.expose());
+    let mut keys: Vec<&str> = keys.filter(|key| key.len() >= KEY_BYTES_MIN).collect();
+    keys.sort_unstable_by_key(|key| std::cmp::Reverse(key.len()));
+    let finders = keys.into_iter().map(|key| Finder::new(key).into_owned());
+    finders.collect()
+}
+
+/// `said` with `key` masked, if it is quoted there.
+fn mask(key: &Finder<'_>, said: &[u8]) -> Option<Vec<u8>> {
+    let mut masked = Vec::new();
+    let mut rest = said;
+    while let Some(at) = key.find(rest) {
+        masked.extend_from_slice(&rest[..at]);
+        masked.extend_from_slice(b"***");
+        rest = &rest[at + key.needle().len()..];
+    }
+    if rest.len() == said.len() {
+        return None;
+    }
+    masked.extend_from_slice(rest);
+    Some(masked)
 }
 
 /// Until when an attempt may take, and whose limit that is.

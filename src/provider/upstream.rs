@@ -293,7 +293,7 @@ fn parse_url(url: &str) -> Result<(Uri, HeaderValue), String> {
 }
 
 fn key(config: &checked::Provider) -> Result<Option<(HeaderName, HeaderValue)>, String> {
-    let Some(key) = &config.api_key else {
+    let Some(key) = config.first_key() else {
         return Ok(None);
     };
     let (name, text) = match config.key_header {

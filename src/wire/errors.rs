@@ -4,7 +4,10 @@
 //! wrong and what to do. Nothing here may carry a key, a URL or a stack: messages are written by
 //! us, or are a provider's own reason that [`provider_reason`] has cut to size.
 //!
-//! Start at [`ApiError`]; [`error_body`] and [`in_band_error`] put it into bytes.
+//! Start at [`ApiError`]; [`error_body`] and [`in_band_error`] put it into bytes; `late.rs` makes
+//! an event of what was an answer.
+
+mod late;
 
 use std::borrow::Cow;
 
@@ -14,6 +17,8 @@ use serde_json::value::RawValue;
 use super::form::Untranslatable;
 use super::request::ScanError;
 use super::{Dialect, Endpoint, anthropic, openai};
+
+pub use late::event_of_answer;
 
 /// Bytes of a provider's own reason that are passed on.
 pub const REASON_BYTES_MAX: usize = 512;

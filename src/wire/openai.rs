@@ -3,15 +3,17 @@
 //! Sources: platform.openai.com/docs/api-reference, and what its Python SDK insists on. This file
 //! knows no other dialect; what the two have in common is one level up.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::errors::{self, ApiError, Kind};
 use super::stream::Mark;
+use super::translate::kind_of;
 use super::usage::Usage;
 
 /// The `type` that goes with an error. Clients tell errors apart by status; these are the
@@ -39,23 +41,58 @@ struct ErrorObject<'a> {
 #[derive(Serialize)]
 struct ErrorEvent<'a> {
     r#type: &'static str,
-    code: &'static str,
+    code: &'a str,
     message: &'a str,
     param: Option<&'a str>,
     sequence_number: u64,
 }
 
+/// An error object as its vendor, or an imitator, has written it.
+#[derive(Deserialize)]
+struct ErrorRead<'a> {
+    message: String,
+    r#type: Option<Value>,
+    #[serde(borrow)]
+    param: Option<Cow<'a, str>>,
+    code: Option<Value>,
+}
+
 /// `event: error` of a stream of [`Endpoint::Responses`](super::Endpoint::Responses).
 pub(super) fn error_event(error: &ApiError, sequence_number: u64) -> String {
-    let event = ErrorEvent {
+    write_event(&ErrorEvent {
         r#type: "error",
         code: error.code.unwrap_or(error_type(error.kind)),
         message: &error.message,
         param: error.param.as_deref(),
         sequence_number,
-    };
+    })
+}
+
+/// As [`error_event`], of the object under `error` in an answer with `status`; `None` if that is not
+/// as the vendor writes it.
+pub(super) fn error_event_of(object: &str, status: u16) -> Option<String> {
+    let error: ErrorRead<'_> = serde_json::from_str(object).ok()?;
+    let written = [error.code, error.r#type].into_iter().flatten();
+    let mut code = written.filter_map(|it| match it {
+        Value::String(code) => Some(code),
+        Value::Number(code) => Some(code.to_string()),
+        _ => None,
+    });
+    Some(write_event(&ErrorEvent {
+        r#type: "error",
+        code: code
+            .next()
+            .as_deref()
+            .unwrap_or(error_type(kind_of(status))),
+        message: &error.message,
+        param: error.param.as_deref(),
+        sequence_number: 0,
+    }))
+}
+
+fn write_event(event: &ErrorEvent<'_>) -> String {
     // Texts and nothing else: this cannot fail.
-    let event = serde_json::to_string(&event).unwrap_or_default();
+    let event = serde_json::to_string(event).unwrap_or_default();
     format!("event: error\ndata: {event}\n\n")
 }
 

@@ -234,7 +234,7 @@ const fault = (behaviour, kind, type, ...statuses) => ({ options: { behaviour, k
 const BASE64 = { type: "base64", media_type: "image/png", data: PIXEL };
 const BLOCKS = [{ type: "text", text: SYSTEM }, { type: "text", text: "Always." }];
 
-await run("anthropic-node", [
+const TABLE = [
   row("message", message),
   row("many-events", manyEvents, { modes: STREAMED }),
   row("helper", helper, { modes: STREAMED }),
@@ -264,4 +264,6 @@ await run("anthropic-node", [
   row("broken-stream", broken, { modes: STREAMED }),
   row("headers", headers, { modes: PLAIN }),
   row("models", models, { modes: PLAIN, providers: ["sima"] }),
-]);
+];
+
+await run({ "anthropic-node": TABLE });

@@ -336,4 +336,4 @@ TABLE = [
 ]
 
 if __name__ == "__main__":
-    run("anthropic-python", TABLE)
+    run({"anthropic-python": TABLE})

@@ -121,27 +121,34 @@ export async function raises(kind, promise) {
   throw new Error(`no ${kind.name}, but ${JSON.stringify(found)?.slice(0, 300)}`);
 }
 
-// Runs all cells whose names hold every one of the program's arguments, prints a line for each and
-// the count, and ends the program.
-export async function run(client, table) {
+// Runs all cells of each client's table whose names hold every one of the program's arguments,
+// prints a line for each and the count of each client, and ends the program.
+export async function run(tables) {
   tapped = await report("nobody").then(() => true, () => false);
   const words = process.argv.slice(2);
-  let passed = 0;
-  let failed = 0;
+  let good = true;
+  for (const [client, table] of Object.entries(tables)) {
+    let passed = 0;
+    let failed = 0;
+    for (const cell of cells(client, table)) {
+      if (!words.every((word) => cell.name.includes(word))) continue;
+      const began = performance.now();
+      const lines = await runCell(cell);
+      lines.length ? failed++ : passed++;
+      const took = Math.round(performance.now() - began);
+      console.log(`${lines.length ? "FAIL" : "ok  "} ${cell.name} (${took} ms)`);
+      for (const line of lines) console.log(`     ${line}`);
+    }
+    console.log(`${client}: ${passed} passed, ${failed} failed`);
+    good &&= failed === 0 && (passed > 0 || words.length > 0);
+  }
+  process.exit(good ? 0 : 1);
+}
+
+function* cells(client, table) {
   for (const row of table) {
     for (const provider of row.providers) {
-      for (const mode of row.modes) {
-        const cell = new Cell(client, provider, mode, row);
-        if (!words.every((word) => cell.name.includes(word))) continue;
-        const began = performance.now();
-        const lines = await runCell(cell);
-        lines.length ? failed++ : passed++;
-        const took = Math.round(performance.now() - began);
-        console.log(`${lines.length ? "FAIL" : "ok  "} ${cell.name} (${took} ms)`);
-        for (const line of lines) console.log(`     ${line}`);
-      }
+      for (const mode of row.modes) yield new Cell(client, provider, mode, row);
     }
   }
-  console.log(`${client}: ${passed} passed, ${failed} failed`);
-  process.exit(passed && !failed ? 0 : 1);
 }

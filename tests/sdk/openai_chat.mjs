@@ -276,7 +276,7 @@ async function models(cell) {
 
 const fault = (behaviour, kind, statuses, code) => ({ options: { behaviour, kind, statuses, code } });
 
-await run("openai-node", [
+const TABLE = [
   row("chat", chat),
   row("many-events", manyEvents, { modes: STREAMED }),
   row("helper", helper, { modes: STREAMED }),
@@ -311,4 +311,6 @@ await run("openai-node", [
   row("embeddings", embeddings, { modes: PLAIN, providers: OPENAI_ONLY }),
   row("completions", completions, { providers: OPENAI_ONLY }),
   row("models", models, { modes: PLAIN, providers: OPENAI_ONLY }),
-]);
+];
+
+await run({ "openai-node": TABLE });

@@ -362,4 +362,4 @@ TABLE = [
 ]
 
 if __name__ == "__main__":
-    run("openai-python", TABLE)
+    run({"openai-python": TABLE})

@@ -218,7 +218,7 @@ async function headers(cell) {
 
 const fault = (behaviour, kind, ...statuses) => ({ ...ALL, options: { behaviour, kind, statuses } });
 
-await run("openai-responses-node", [
+const TABLE = [
   row("text", text, ALL),
   row("helper", helper, { ...ALL, modes: STREAMED }),
   row("instructions", instructions, ALL),
@@ -246,4 +246,6 @@ await run("openai-responses-node", [
   row("error-529", error, fault("status-529", OpenAI.InternalServerError, 503, 529)),
   row("broken-stream", broken, { ...ALL, modes: STREAMED }),
   row("headers", headers, { ...ALL, modes: PLAIN }),
-]);
+];
+
+await run({ "openai-responses-node": TABLE });

@@ -322,4 +322,4 @@ TABLE = [
 ]
 
 if __name__ == "__main__":
-    run("openai-responses-python", TABLE)
+    run({"openai-responses-python": TABLE})

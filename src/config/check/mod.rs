@@ -6,6 +6,7 @@
 //! reading the secrets and certificates that the file refers to.
 
 mod coordinators;
+mod keys;
 mod planes;
 mod providers;
 mod rest;

@@ -5,6 +5,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::keys::keys;
 use super::speech::speech;
 use super::{ENTRIES_MAX, MODEL, MODELS_MAX, NAME, is_model, is_name};
 use crate::config::checked::{
@@ -67,7 +68,7 @@ fn defaults(name: &str) -> Provider {
         name: name.to_owned(),
         kind: Kind::Openai,
         base_url: String::new(),
-        api_key: None,
+        api_keys: Vec::new(),
         key_header: KeyHeader::Bearer,
         models: Vec::new(),
         timeout: seconds(30),
@@ -75,6 +76,7 @@ fn defaults(name: &str) -> Provider {
         first_token_timeout: seconds(10),
         idle_timeout: seconds(15),
         max_connections: NonZeroUsize::new(10).unwrap_or(NonZeroUsize::MIN),
+        adaptive: false,
         keepalive: true,
         rate_limit: None,
         batching: None,
@@ -108,7 +110,7 @@ fn provider(raw: &mut Raw<'_>, name: &str, field: Field<'_>, complete: &mut bool
         (None, Kind::Anthropic) => KeyHeader::XApiKey,
         (None, _) => KeyHeader::Bearer,
     };
-    provider.api_key = api_key(raw, &mut map, name, known);
+    provider.api_keys = keys(raw, &mut map, name, known);
     match models(raw, &mut map, provider.kind) {
         Some(models) => provider.models = models,
         None => *complete = false,
@@ -125,6 +127,7 @@ fn provider(raw: &mut Raw<'_>, name: &str, field: Field<'_>, complete: &mut bool
     ] {
         *time = raw.timeout(&mut map, key, *time);
     }
+    provider.adaptive = raw.boolean(&mut map, "adaptive", false);
     provider.keepalive = raw.boolean(&mut map, "keepalive", true);
     provider.rate_limit = rate_limit(raw, &mut map);
     provider.batching = batching(raw, &mut map);
@@ -241,35 +244,6 @@ fn url_path(url: &str) -> Result<&str, &'static str> {
         Some(Err(_) | Ok(0)) => Err("the URL's port is not from 1 to 65535"),
         _ => Ok(path),
     }
-}
-
-/// The key that is written, or else the one in the variable that the vendor's own SDK reads.
-fn api_key(
-    raw: &mut Raw<'_>,
-    map: &mut Map<'_>,
-    name: &str,
-    known: Option<&Preset>,
-) -> Option<Secret> {
-    let variable = known.and_then(|preset| preset.key_variable);
-    let key = match raw.field(map, "api_key") {
-        Some(field) => raw.secret(&field).ok()?,
-        None => {
-            let value = variable.and_then(|variable| (raw.env)(variable));
-            value
-                .map(|value| value.trim().to_owned())
-                .filter(|value| !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic()))
-                .map(Secret::new)
-        }
-    };
-    if key.is_none()
-        && let Some(variable) = variable
-    {
-        raw.warnings.push(format!(
-            "calls to {name} will be refused without a key: neither providers.{name}.api_key nor \
-             the environment variable {variable} holds one"
-        ));
-    }
-    key
 }
 
 /// The model ids; `None` if the list has a fault.
@@ -404,7 +378,7 @@ fn proxy(raw: &mut Raw<'_>, map: &mut Map<'_>) -> Option<Secret> {
 
 /// The simulator runs in process: what says how to reach a provider would have no effect.
 fn refuse_for_simulator(raw: &mut Raw<'_>, map: &mut Map<'_>) {
-    for key in ["base_url", "api_key", "ca_file", "proxy"] {
+    for key in ["base_url", "api_key", "api_keys", "ca_file", "proxy"] {
         if let Some(pos) = map.pos_of(key) {
             let place = Place {
                 pos,

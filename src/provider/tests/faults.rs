@@ -413,7 +413,7 @@ fn what_the_operator_wrote_is_checked_without_showing_it() {
         "no certificate",
     );
     check(
-        &|config| config.api_key = Some(Secret::new("sk-hidden\n")),
+        &|config| config.api_keys = vec![Secret::new("sk-hidden\n")],
         "api_key",
     );
     check(

@@ -1,6 +1,7 @@
 //! The provider against a server that does as it is told.
 
 mod faults;
+mod interleavings;
 mod server;
 mod traffic;
 
@@ -22,7 +23,7 @@ fn config(address: SocketAddr) -> checked::Provider {
         name: "test".to_owned(),
         kind: Kind::Openai,
         base_url: format!("http://{address}/v1"),
-        api_key: Some(Secret::new("sk-hidden")),
+        api_keys: vec![Secret::new("sk-hidden")],
         key_header: KeyHeader::Bearer,
         models: Vec::new(),
         timeout: Duration::from_secs(20),
@@ -30,6 +31,7 @@ fn config(address: SocketAddr) -> checked::Provider {
         first_token_timeout: Duration::from_secs(20),
         idle_timeout: Duration::from_secs(20),
         max_connections: NonZeroUsize::new(4).unwrap(),
+        adaptive: false,
         keepalive: true,
         rate_limit: None,
         batching: None,

@@ -343,3 +343,20 @@ fn the_simulator_answers_in_process() {
     );
     assert_eq!(provider.permits_in_use(), 0);
 }
+
+#[test]
+fn every_key_is_masked_even_one_that_begins_like_another() {
+    let check = |keys: &[&str], said: &str, expected: Option<&str>| {
+        let mut config = config("127.0.0.1:1".parse().unwrap());
+        config.api_keys = keys.iter().map(|key| Secret::new(*key)).collect();
+        let masked = Provider::new(&config).unwrap().mask_key(said.as_bytes());
+        assert_eq!(masked.as_deref(), expected.map(str::as_bytes), "{said}");
+    };
+    let keys = ["sk-hidden", "sk-hidden-too", "other-secret", "short"];
+    check(&keys, "a sk-hidden-too b", Some("a *** b"));
+    check(&keys, "sk-hidden sk-hidden-too.", Some("*** ***."));
+    check(&keys, "other-secret,sk-hidden", Some("***,***"));
+    check(&keys, "other-secret", Some("***"));
+    check(&keys, "short and sk-hidde", None);
+    check(&[], "sk-hidden", None);
+}

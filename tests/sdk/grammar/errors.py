@@ -40,7 +40,7 @@ def anthropic(value, status=None):
         return faults
     if not value["error"]["message"]:
         faults.append("error.message is empty")
-    if "request_id" not in value:
+    if not value.get("request_id"):
         faults.append("request_id is missing")
     wanted = ANTHROPIC_TYPES.get(status, value["error"]["type"])
     if value["error"]["type"] != wanted:

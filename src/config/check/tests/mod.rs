@@ -1,6 +1,8 @@
-//! The checks, on whole texts: good ones and bad (`whole`), one with every fault (`faulty`), and
-//! the reference that is shipped, as it is and damaged (`shipped`).
+//! The checks, on whole texts: good ones and bad (`whole`), one with every fault (`faulty`),
+//! the keys of providers (`keys`), routes (`routes`), and the reference that is shipped, as it is
+//! and damaged (`shipped`).
 
 mod faulty;
+mod keys;
 mod shipped;
 mod whole;

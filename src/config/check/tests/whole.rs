@@ -184,7 +184,7 @@ fn every_preset_works_by_its_name() {
     assert_eq!(config.providers.len(), PRESETS.len());
     assert_eq!(config.providers["azure"].key_header, KeyHeader::ApiKey);
     assert_eq!(config.providers["anthropic"].key_header, KeyHeader::XApiKey);
-    let groq = config.providers["groq"].api_key.as_ref();
+    let groq = config.providers["groq"].first_key();
     assert_eq!(groq.map(|key| key.expose()), Some("gsk"));
     // Every vendor but groq, whose key is there, and those that need none.
     assert_eq!(config.warnings.len(), PRESETS.len() - 4);
@@ -280,6 +280,10 @@ fn single_faults_say_what_is_wrong() {
     check(
         "providers: {x: {kind: openai}}",
         "f:1:13: providers.x: has no `base_url`",
+    );
+    check(
+        "providers: {openai: {adaptive: 1}}",
+        "f:1:22: providers.openai.adaptive: ",
     );
     check(
         "providers: {azure: {}}",
