@@ -139,10 +139,18 @@ fn a_content_filter_is_the_callers_to_hear() {
 
 #[test]
 fn other_faults_of_the_caller_are_the_callers_to_hear() {
-    for status in ["400", "404", "413", "422"] {
+    for status in [400, 413, 422] {
         let scene = Scene::two(&format!("status-{status}")).within(4);
-        let status = status.parse().expect("a number");
         scene.run(|seen| seen.refused(&[status], &[""], 1..=1));
+    }
+}
+
+/// These speak of our key, our bill and our route, not of what the caller wrote.
+#[test]
+fn faults_of_the_operator_are_not_the_callers_to_hear() {
+    for status in [402, 403, 404] {
+        let scene = Scene::two(&format!("status-{status}")).within(4);
+        scene.run(|seen| seen.whole_by_next(1..=1));
     }
 }
 

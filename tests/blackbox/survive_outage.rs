@@ -14,8 +14,8 @@ use crate::common::{machine, wait};
 
 /// For so long the provider answers 503.
 const DOWN: Duration = Duration::from_secs(6);
-/// By then it has calls again: a few times the second for which the breaker stays open.
-const BACK: Duration = Duration::from_secs(12);
+/// By then it has calls again. A breaker may stay open for longer each time that a probe fails.
+const BACK: Duration = Duration::from_secs(14);
 
 /// A route and who calls it.
 struct Steady {
@@ -142,24 +142,21 @@ fn an_only_provider_that_comes_back_is_asked_again() {
             .set("models.best", target);
         let mut daemon = Daemon::with(&config);
         let body = caller::body("best", stream);
-        let mut refused = 0;
-        wait::until("it is served again", Duration::from_secs(12), || {
-            let limit = Duration::from_secs(10);
+        wait::until("it is served again", BACK, || {
+            let limit = Duration::from_secs(12);
             let heard = caller::call(daemon.api, dialect, &body, limit);
-            assert!(heard.took < Duration::from_secs(6), "{heard}");
+            assert!(heard.took < Duration::from_secs(9), "{heard}");
             if heard.status == 200 {
                 heard.assert_ended(&heard);
                 return Some(());
             }
             // The provider's own reason, or the breaker's, which names the provider.
             heard.assert_refused(dialect, &[503], &["overloaded", "simo"], &heard);
-            refused += 1;
             None
         });
-        assert!(refused > 0, "it was never down");
         let calls = simulator.calls();
         let down = calls.iter().filter(|call| call.status == Some(503)).count();
-        assert!(down <= 15, "{down} calls while it was down");
+        assert!((1..=15).contains(&down), "{down} calls while it was down");
         daemon.assert_well();
     }
 }
