@@ -49,8 +49,8 @@ pub struct CheckedConfig {
     pub auth: Auth,
     /// By name, in the order of the names.
     pub providers: BTreeMap<String, Provider>,
-    /// What a client may ask for by name; targets in order of preference, never empty.
-    pub models: BTreeMap<String, Vec<Target>>,
+    /// What a client may ask for by name.
+    pub models: BTreeMap<String, Route>,
     pub cache: Cache,
     /// Every coordinator, the two built-in ones included, overrides applied.
     pub coordinators: BTreeMap<String, Coordinator>,
@@ -240,6 +240,56 @@ pub struct Breaker {
     pub open_for: Duration,
 }
 
+/// One of `models`: who serves it, and what is done about a slow or broken answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// In order of preference, never empty.
+    pub targets: Vec<Target>,
+    /// A call without a first byte for so long is sent to another target too; `None`: never.
+    pub hedge_after: Option<Duration>,
+    /// From 0 to 1: at most this share of the route's calls is sent twice.
+    pub hedge_share: f64,
+    /// How long the beginning of a stream is held back, so that a failure within it shows to nobody.
+    pub hold_first: Duration,
+    pub on_cut: OnCut,
+}
+
+impl Route {
+    /// `hedge_share` where none is written.
+    pub const HEDGE_SHARE: f64 = 0.05;
+
+    /// The route over `targets` that nothing else is written about.
+    pub const fn of(targets: Vec<Target>) -> Self {
+        Self {
+            targets,
+            hedge_after: None,
+            hedge_share: Self::HEDGE_SHARE,
+            hold_first: Duration::ZERO,
+            on_cut: OnCut::Error,
+        }
+    }
+}
+
+/// `models.*.on_cut`: what becomes of a stream whose provider fails after the client has seen some
+/// of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnCut {
+    /// An error event ends it.
+    Error,
+    /// Another target is asked, and its answer follows from its beginning.
+    Restart,
+}
+
+impl OnCut {
+    /// The name used in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Restart => "restart",
+        }
+    }
+}
+
 /// One place that can serve a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -247,7 +297,19 @@ pub struct Target {
     pub provider: String,
     /// The provider's own name for the model.
     pub model: String,
+    /// Its share of the calls among the targets of its rank.
     pub weight: NonZeroU32,
+    /// 0 for those that are asked first; never falls along a route, nor leaves a number out.
+    pub rank: u32,
+    /// Tokens that question and answer may have together. `None`, here and below: not known, and
+    /// taken to fit.
+    pub context_tokens: Option<u64>,
+    /// Whether it serves calls that offer tools.
+    pub tools: Option<bool>,
+    /// Whether it serves calls that hold images.
+    pub images: Option<bool>,
+    /// Whether it serves streamed calls.
+    pub streaming: Option<bool>,
 }
 
 /// `cache.eviction_policy`.

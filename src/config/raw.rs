@@ -341,8 +341,12 @@ impl<'a> Raw<'a> {
 
     /// `true` or `false`.
     pub fn boolean(&mut self, map: &mut Map<'_>, key: &'static str, default: bool) -> bool {
+        self.boolean_if_written(map, key).unwrap_or(default)
+    }
+
+    /// `true` or `false`; `None` if nothing was written.
+    pub fn boolean_if_written(&mut self, map: &mut Map<'_>, key: &'static str) -> Option<bool> {
         self.value(map, key, "true or false", scalar::boolean)
-            .unwrap_or(default)
     }
 
     /// One of `names`.
@@ -386,6 +390,11 @@ impl<'a> Raw<'a> {
 }
 
 impl Field<'_> {
+    /// Whether it holds settings.
+    pub const fn is_map(&self) -> bool {
+        matches!(self.node.value, Value::Map(_))
+    }
+
     /// How many items the list has; `None` if it is no list.
     pub fn list_len(&self) -> Option<usize> {
         match &self.node.value {

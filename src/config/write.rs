@@ -9,7 +9,7 @@ use serde_yaml::{Mapping, Value};
 
 use super::checked::{
     Breaker, CheckedConfig, Coordinator, EvictionPolicy, Kind, LogFormat, Provider, RateLimit,
-    Retry, Target,
+    Retry, Route, Target,
 };
 
 impl CheckedConfig {
@@ -20,10 +20,8 @@ impl CheckedConfig {
             .providers
             .iter()
             .map(|(k, v)| (Value::from(k.as_str()), provider(v)));
-        let models = self.models.iter().map(|(name, targets)| {
-            let targets = targets.iter().map(target).collect();
-            (Value::from(name.as_str()), Value::Sequence(targets))
-        });
+        let models = self.models.iter();
+        let models = models.map(|(name, own)| (Value::from(name.as_str()), route(own)));
         let named = self.coordinators.iter();
         let named = named.map(|(name, own)| (Value::from(name.as_str()), coordinator(own)));
         let sections = [
@@ -199,11 +197,38 @@ fn breaker(breaker: Breaker) -> Value {
     ])
 }
 
-fn target(target: &Target) -> Value {
+fn route(route: &Route) -> Value {
+    let targets = route.targets.iter();
+    let targets = targets.map(|own| target(own, &route.targets)).collect();
+    map([
+        ("targets", Value::Sequence(targets)),
+        (
+            "hedge_after_ms",
+            route.hedge_after.map_or(Value::Null, millis),
+        ),
+        ("hedge_share", route.hedge_share.into()),
+        ("hold_first_ms", millis(route.hold_first)),
+        ("on_cut", route.on_cut.as_str().into()),
+    ])
+}
+
+fn target(target: &Target, all: &[Target]) -> Value {
+    let flag = |flag: Option<bool>| flag.map_or(Value::Null, Value::from);
+    // A weight that is written puts its target on one rank with a weighted neighbour.
+    let equals = all.iter().filter(|other| other.rank == target.rank).count();
+    let is_weighted = equals > 1 || target.weight.get() > 1;
+    let weight = is_weighted.then(|| target.weight.get().into());
     map([
         ("provider", value(&target.provider)),
         ("model", value(&target.model)),
-        ("weight", target.weight.get().into()),
+        ("weight", weight.unwrap_or(Value::Null)),
+        (
+            "context_tokens",
+            target.context_tokens.map_or(Value::Null, Value::from),
+        ),
+        ("tools", flag(target.tools)),
+        ("images", flag(target.images)),
+        ("streaming", flag(target.streaming)),
     ])
 }
 
@@ -276,7 +301,11 @@ mod tests {
                     ops: {listen: '10.0.0.1:9', allow_remote: true}\nstate_dir: '/a/$${X}'\n\
                     providers:\n  ollama: {rate_limit: {requests_per_second: 0.5}, adaptive: true}\n  s: {kind: \
                     simulator, models: ['null', sim]}\n  openai: {enable_batching: true}\n\
-                    models: {'12': [{provider: s, model: 'sim', weight: 3}]}\n\
+                    models:\n  '12': [{provider: s, model: 'sim', weight: 3}]\n  m:\n    targets: \
+                    [{provider: s, model: a, weight: 1}, {provider: s, model: b, weight: 1, tools: \
+                    false}, {provider: s, model: c, context_tokens: 9, images: true, streaming: \
+                    false}, {provider: s, model: d, weight: 2}]\n    hedge_after_ms: 5\n    \
+                    hedge_share: 0.25\n    hold_first_ms: 7\n    on_cut: restart\n\
                     cache: {eviction_policy: lfu, default_ttl: 0}\nlogging: {level: off, file: \
                     stderr}\ncoordinators: {queue_size: 0, named: {X: {default_model: sim+cut-4}}}\n";
         let config = load(text);

@@ -153,7 +153,7 @@ impl Metrics {
                 metrics.admit_model(name, model);
             }
         }
-        for target in config.models.values().flatten() {
+        for target in config.models.values().flat_map(|route| &route.targets) {
             metrics.admit_model(&target.provider, &target.model);
         }
         Arc::new(metrics)

@@ -6,19 +6,46 @@
 //! simulator's behaviours, are made up as they are asked for. Nothing here talks to a provider.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Provider;
-use crate::config::checked::{CheckedConfig, Kind};
+use crate::config::checked::{self, CheckedConfig, Kind, OnCut};
 use crate::wire::near::near_matches;
 use crate::wire::request::json_string;
 
 /// The simulator's plain behaviour; others are `sim+…`.
 const SIM: &str = "sim";
 
-/// Who serves a model, in order of preference; never empty.
+/// Who serves a model. Its settings are those of [`checked::Route`].
 pub struct Route {
+    /// In order of preference, never empty.
     pub targets: Vec<Target>,
+    /// A call without a first byte for so long is sent to another target too; `None`: never.
+    pub hedge_after: Option<Duration>,
+    /// From 0 to 1: at most this share of the route's calls is sent twice.
+    pub hedge_share: f64,
+    /// How long the beginning of a stream is held back, so that a failure within it shows to nobody.
+    pub hold_first: Duration,
+    pub on_cut: OnCut,
+}
+
+impl Route {
+    /// The route of a name that `models` does not have: no hedging, nothing held back.
+    fn of(targets: Vec<Target>) -> Self {
+        Self::new(&checked::Route::of(Vec::new()), targets)
+    }
+
+    fn new(config: &checked::Route, targets: Vec<Target>) -> Self {
+        Self {
+            targets,
+            hedge_after: config.hedge_after,
+            hedge_share: config.hedge_share,
+            hold_first: config.hold_first,
+            on_cut: config.on_cut,
+        }
+    }
 }
 
 /// One place that can serve it.
@@ -28,14 +55,46 @@ pub struct Target {
     pub model: String,
     /// The same as a JSON string, quotes and escapes included, to put into a body.
     pub model_json: Vec<u8>,
+    /// Its share of the calls among the targets of its rank.
+    pub weight: NonZeroU32,
+    /// 0 for those that are asked first; never falls along a route, nor leaves a number out.
+    pub rank: u32,
+    /// Tokens that question and answer may have together. `None`, here and below: not known, and
+    /// taken to fit.
+    pub context_tokens: Option<u64>,
+    /// Whether it serves calls that offer tools.
+    pub tools: Option<bool>,
+    /// Whether it serves calls that hold images.
+    pub images: Option<bool>,
+    /// Whether it serves streamed calls.
+    pub streaming: Option<bool>,
 }
 
 impl Target {
+    /// A target of which nothing is known, on the first rank.
     fn new(provider: &Arc<Provider>, model: &str) -> Self {
         Self {
             provider: Arc::clone(provider),
             model: model.to_owned(),
             model_json: json_string(model),
+            weight: NonZeroU32::MIN,
+            rank: 0,
+            context_tokens: None,
+            tools: None,
+            images: None,
+            streaming: None,
+        }
+    }
+
+    fn configured(provider: &Arc<Provider>, config: &checked::Target) -> Self {
+        Self {
+            weight: config.weight,
+            rank: config.rank,
+            context_tokens: config.context_tokens,
+            tools: config.tools,
+            images: config.images,
+            streaming: config.streaming,
+            ..Self::new(provider, &config.model)
         }
     }
 }
@@ -60,7 +119,7 @@ impl Routes {
             simulator: simulator.cloned(),
             ids: Vec::new(),
         };
-        for target in config.models.values().flatten() {
+        for target in config.models.values().flat_map(|route| &route.targets) {
             routes.keep_qualified(&target.provider, &target.model);
         }
         for (name, provider) in &config.providers {
@@ -69,19 +128,19 @@ impl Routes {
             }
         }
         let mut ids = BTreeSet::new();
-        for (name, targets) in &config.models {
-            let targets = targets.iter().filter_map(|target| {
+        for (name, route) in &config.models {
+            let targets = route.targets.iter().filter_map(|target| {
                 let provider = providers.get(&target.provider)?;
-                Some(Target::new(provider, &target.model))
+                Some(Target::configured(provider, target))
             });
-            routes.learn(name, targets.collect(), &mut ids);
+            routes.learn(name, Route::new(route, targets.collect()), &mut ids);
         }
         for (model, targets) in listed(config, providers) {
-            routes.learn(&model, targets, &mut ids);
+            routes.learn(&model, Route::of(targets), &mut ids);
         }
         if let Some(simulator) = &routes.simulator {
             let targets = vec![Target::new(simulator, SIM)];
-            routes.learn(SIM, targets, &mut ids);
+            routes.learn(SIM, Route::of(targets), &mut ids);
         }
         for coordinator in config.coordinators.values() {
             let default = coordinator.default_model.as_deref();
@@ -102,20 +161,21 @@ impl Routes {
     fn keep_qualified(&mut self, provider: &str, model: &str) {
         let name = format!("{provider}/{model}");
         if let Some(target) = self.qualified(&name) {
-            let targets = vec![target];
-            self.known.insert(name, Arc::new(Route { targets }));
+            self.known.insert(name, Arc::new(Route::of(vec![target])));
         }
     }
 
     /// Adds a name unless one that goes before it has it.
-    fn learn(&mut self, name: &str, targets: Vec<Target>, ids: &mut BTreeSet<String>) {
+    fn learn(&mut self, name: &str, route: Route, ids: &mut BTreeSet<String>) {
         // `provider/model` goes first, so a key of that form must not hide it.
-        if targets.is_empty() || self.known.contains_key(name) || self.qualified(name).is_some() {
+        if route.targets.is_empty()
+            || self.known.contains_key(name)
+            || self.qualified(name).is_some()
+        {
             return;
         }
         ids.insert(name.to_owned());
-        let route = Arc::new(Route { targets });
-        self.known.insert(name.to_owned(), route);
+        self.known.insert(name.to_owned(), Arc::new(route));
     }
 
     /// The route of `name` as a client wrote it.
@@ -124,9 +184,7 @@ impl Routes {
             return Some(Arc::clone(route));
         }
         let target = self.qualified(name).or_else(|| self.simulated(name))?;
-        Some(Arc::new(Route {
-            targets: vec![target],
-        }))
+        Some(Arc::new(Route::of(vec![target])))
     }
 
     /// `provider/model`; the model may hold slashes itself.
@@ -175,8 +233,10 @@ fn listed(
             continue;
         };
         for model in &provider.models {
-            let target = Target::new(own, model);
-            found.entry(model.clone()).or_default().push(target);
+            let targets = found.entry(model.clone()).or_default();
+            let mut target = Target::new(own, model);
+            target.rank = targets.last().map_or(0, |last| last.rank + 1);
+            targets.push(target);
         }
     }
     found
@@ -196,6 +256,15 @@ models:
     - {provider: bolt, model: large}
     - {provider: acme, model: 'quo\"te'}
   small: [{provider: bolt, model: other}]
+  even:
+    targets:
+      - {provider: acme, model: a, weight: 3, context_tokens: 8192, tools: false}
+      - {provider: bolt, model: b, weight: 1, images: true, streaming: false}
+      - {provider: bolt, model: c}
+    hedge_after_ms: 1500
+    hedge_share: 0.5
+    hold_first_ms: 20
+    on_cut: restart
 coordinators:
   named:
     ChatCoordinator: {default_model: best}
@@ -245,10 +314,46 @@ coordinators:
     }
 
     #[test]
+    fn a_route_has_what_is_written_about_it_and_others_have_the_defaults() {
+        let routes = routes();
+        let even = routes.resolve("even").unwrap();
+        assert_eq!(even.hedge_after, Some(Duration::from_millis(1500)));
+        assert_eq!((even.hedge_share, even.on_cut), (0.5, OnCut::Restart));
+        assert_eq!(even.hold_first, Duration::from_millis(20));
+        let weights: Vec<_> = even.targets.iter().map(|it| it.weight.get()).collect();
+        assert_eq!(weights, [3, 1, 1]);
+        let [a, b, ..] = even.targets.as_slice() else {
+            panic!("too few targets");
+        };
+        assert_eq!((a.context_tokens, a.tools), (Some(8192), Some(false)));
+        assert_eq!((b.images, b.streaming), (Some(true), Some(false)));
+        let check = |name, expected: &[u32]| {
+            let route = routes.resolve(name).unwrap();
+            let ranks: Vec<_> = route.targets.iter().map(|target| target.rank).collect();
+            assert_eq!(ranks, expected, "{name}");
+            if name != "even" {
+                assert_eq!((route.hedge_after, route.hedge_share), (None, 0.05));
+                assert_eq!(
+                    (route.hold_first, route.on_cut),
+                    (Duration::ZERO, OnCut::Error)
+                );
+                assert!(route.targets.iter().all(|it| it.tools.is_none()));
+            }
+        };
+        check("even", &[0, 0, 1]);
+        check("best", &[0, 1]);
+        check("shared", &[0, 1]);
+        // Nothing is known of a target that is asked for by its own name.
+        check("acme/a", &[0]);
+        check("sim+cut-4", &[0]);
+    }
+
+    #[test]
     fn what_is_listed_is_sorted_and_can_be_asked_for() {
         let routes = routes();
         let ids = routes.ids();
-        assert_eq!(ids, ["ChatCoordinator", "best", "shared", "sim", "small"]);
+        let expected = ["ChatCoordinator", "best", "even", "shared", "sim", "small"];
+        assert_eq!(ids, expected);
         assert!(ids.iter().all(|id| routes.resolve(id).is_some()));
     }
 

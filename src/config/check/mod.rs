@@ -12,6 +12,7 @@ mod providers;
 mod rest;
 mod routes;
 mod speech;
+mod timeouts;
 mod unbuilt;
 
 #[cfg(test)]
@@ -40,6 +41,8 @@ const MODEL_BYTES_MAX: usize = 256;
 const ENTRIES_MAX: usize = 256;
 /// Model ids in all, and targets in all.
 const MODELS_MAX: usize = 4096;
+/// A warning names this many things and counts the rest.
+const NAMED_MAX: usize = 100;
 
 /// Checks everything; `None` if `raw` has noted faults.
 pub(super) fn check(raw: &mut Raw<'_>, parsed: Parsed, demo: bool) -> Option<CheckedConfig> {
@@ -71,7 +74,7 @@ pub(super) fn check(raw: &mut Raw<'_>, parsed: Parsed, demo: bool) -> Option<Che
     raw.close(root);
 
     let coordinators = coordinators.list;
-    warn_of_timeouts(raw, &providers, &coordinators);
+    timeouts::warn(raw, &providers, &routes, &coordinators);
     if providers.list.is_empty() && !demo {
         raw.warnings.push(
             "no provider is configured: every call will be answered 404 (`providers`, or \
@@ -79,7 +82,7 @@ pub(super) fn check(raw: &mut Raw<'_>, parsed: Parsed, demo: bool) -> Option<Che
                 .to_owned(),
         );
     }
-    unbuilt::warn(raw, &providers, &routes);
+    unbuilt::warn(raw);
     raw.is_clean().then(|| CheckedConfig {
         server,
         ops,
@@ -110,28 +113,14 @@ fn state_dir(raw: &mut Raw<'_>, root: &mut super::raw::Map<'_>, demo: bool) -> P
     PathBuf::from(written.unwrap_or_else(|| default.to_owned()))
 }
 
-/// Warns of providers whose silence would use up the time of a second attempt or target.
-fn warn_of_timeouts(
-    raw: &mut Raw<'_>,
-    providers: &providers::Providers,
-    coordinators: &std::collections::BTreeMap<String, super::checked::Coordinator>,
-) {
-    for provider in providers.list.values() {
-        let starved: Vec<&str> = coordinators
-            .values()
-            .filter(|coordinator| provider.timeout >= coordinator.timeout)
-            .map(|coordinator| coordinator.name.as_str())
-            .collect();
-        if !starved.is_empty() {
-            raw.warnings.push(format!(
-                "providers.{}.timeout ({} s) is not below timeout_seconds of {}: one silent \
-                 attempt uses up the whole time of a call, none is left for a fallback",
-                provider.name,
-                provider.timeout.as_secs_f64(),
-                starved.join(", ")
-            ));
-        }
+/// The names in a row, up to a bound.
+fn list<S: AsRef<str>>(names: &[S]) -> String {
+    let shown: Vec<&str> = names.iter().take(NAMED_MAX).map(S::as_ref).collect();
+    let mut text = shown.join(", ");
+    if names.len() > NAMED_MAX {
+        text.push_str(&format!(" and {} more", names.len() - NAMED_MAX));
     }
+    text
 }
 
 /// Whether `name` can stand in a header, a metric label and a path.

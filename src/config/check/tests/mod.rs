@@ -4,5 +4,6 @@
 
 mod faulty;
 mod keys;
+mod routes;
 mod shipped;
 mod whole;

@@ -58,6 +58,16 @@ fn what_the_shipped_file_shows_as_defaults_are_the_defaults() {
         provider.batching = full.providers[name].batching;
         provider.proxy.clone_from(&full.providers[name].proxy);
     }
+    for (name, route) in &mut config.models {
+        let full = &full.models[name];
+        route.hedge_after = full.hedge_after;
+        for (target, full) in route.targets.iter_mut().zip(&full.targets) {
+            target.context_tokens = full.context_tokens;
+            target.tools = full.tools;
+            target.images = full.images;
+            target.streaming = full.streaming;
+        }
+    }
     shown.push('\n');
     assert_eq!(format!("{config:#?}\n"), shown);
 }
