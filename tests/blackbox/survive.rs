@@ -13,6 +13,14 @@ use crate::common::machine;
 use crate::common::scene::{ATTEMPTS_MAX, Scene};
 use crate::common::simulator::Simulator;
 
+/// What all other scenes stand on: the answer is the same words from every target in each dialect,
+/// so that any difference is the fault's doing.
+#[test]
+fn no_fault() {
+    let scene = Scene::two("").within(4);
+    scene.run(|seen| seen.whole_by_first(1..=1));
+}
+
 /// Whoever answers, the target that asked for two seconds of patience has them.
 #[test]
 fn one_429_that_says_when_to_come_back() {

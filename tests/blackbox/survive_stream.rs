@@ -59,6 +59,13 @@ fn a_missing_end_marker() {
     scene.run(|seen| seen.whole_by_first(1..=1));
 }
 
+/// What is held back has not been seen by the caller, and can be taken back.
+#[test]
+fn a_stream_that_is_cut_while_its_beginning_is_held_back() {
+    let scene = Scene::two("cut-3").route("hold_first_ms", 1000).within(5);
+    scene.run(|seen| seen.whole_by_next(1..=3));
+}
+
 /// The next target is asked the whole question again, not to go on from a part of the answer: one
 /// that refuses an assistant's prefill is as good as any.
 #[test]

@@ -130,12 +130,16 @@ impl Scene {
         self
     }
 
-    /// What is done about a stream that is cut: a new try elsewhere.
-    pub fn restarts(mut self) -> Self {
-        self.route
-            .push(("on_cut".to_owned(), Value::from("restart")));
-        self.restarts = true;
+    /// A setting of every route.
+    pub fn route(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.route.push((key.to_owned(), value.into()));
         self
+    }
+
+    /// A stream that is cut is tried anew elsewhere.
+    pub fn restarts(mut self) -> Self {
+        self.restarts = true;
+        self.route("on_cut", "restart")
     }
 
     /// How long a context the targets take.
