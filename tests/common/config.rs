@@ -84,7 +84,20 @@ impl Config {
         self
     }
 
-    /// As [`Config::set`], for every provider.
+    /// Takes a key out.
+    pub fn unset(mut self, path: &str) -> Self {
+        let (parent, key) = path.rsplit_once('.').unwrap_or(("", path));
+        let pointer = match parent {
+            "" => String::new(),
+            parent => format!("/{}", parent.replace('.', "/")),
+        };
+        if let Some(Value::Object(members)) = self.0.pointer_mut(&pointer) {
+            members.remove(key);
+        }
+        self
+    }
+
+    /// As [`Config::set`], for `simo` and `sima`.
     pub fn providers(self, key: &str, value: impl Into<Value>) -> Self {
         let value = value.into();
         self.set(&format!("providers.simo.{key}"), value.clone())

@@ -4,12 +4,14 @@
 //! Nothing here may reach into the program: tests know its files, its ports and its exit code,
 //! as an operator does. Start reading at [`daemon`].
 
+pub mod caller;
 pub mod config;
 pub mod daemon;
 pub mod exposition;
 pub mod http;
 pub mod machine;
 pub mod process;
+pub mod scene;
 pub mod simulator;
 pub mod sse;
 pub mod wait;

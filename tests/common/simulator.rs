@@ -24,8 +24,14 @@ pub struct Call {
     pub path: String,
     /// Names in lower case; of a secret value only the last four characters are there.
     pub headers: Vec<(String, String)>,
+    /// The model that was asked for; empty if it could not be read.
+    pub model: String,
     /// As it came, up to 64 KiB.
     pub body: String,
+    /// When it arrived, counted from the simulator's start.
+    pub at: Duration,
+    /// What it was answered; `None` without a head, or before it.
+    pub status: Option<u16>,
     /// Whether the caller's connection ended before the answer did.
     pub aborted: bool,
 }
@@ -44,6 +50,11 @@ impl Call {
             .unwrap_or_else(|| panic!("no headers: {entry}"));
         Self {
             path: text("path"),
+            model: text("model"),
+            at: Duration::from_secs_f64(entry["at_ms"].as_f64().unwrap_or_default() / 1000.0),
+            status: entry["status"]
+                .as_u64()
+                .and_then(|status| status.try_into().ok()),
             headers: headers
                 .iter()
                 .map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned()))

@@ -54,6 +54,11 @@ impl Stream {
     /// When no head comes.
     pub fn of(mut connection: Connection) -> Self {
         let head = connection.head();
+        Self::after(head, connection)
+    }
+
+    /// The rest of an answer whose head was read.
+    pub fn after(head: Answer, connection: Connection) -> Self {
         Self {
             head,
             connection,
