@@ -95,6 +95,8 @@ fn a_thousand_callers_share_fifty_requests_a_second() {
         match answer.status {
             200 => answered[number % 2] += 1,
             503 | 504 => assert!(answer.json()["error"]["message"].is_string()),
+            // Our own limit would let it through after its deadline only.
+            429 => assert!(answer.header("retry-after").is_some(), "{}", answer.text()),
             _ => panic!("caller {number}: {} {}", answer.status, answer.text()),
         }
     }
@@ -113,13 +115,13 @@ fn a_thousand_callers_share_fifty_requests_a_second() {
     );
     for coordinator in 0..2 {
         let places = places(&calls, coordinator);
-        let moved = places
-            .iter()
-            .enumerate()
-            .map(|(index, place)| index.abs_diff(*place));
+        let overtaken = places.iter().enumerate().map(|(index, place)| {
+            let earlier = places[..index].iter();
+            earlier.filter(|other| *other > place).count()
+        });
         // As many as run at a time may overtake each other, and a few on their way into the queue.
-        let most = moved.max().unwrap_or(0);
-        assert!(most <= 4 * WORKERS, "a call was overtaken by {most}");
+        let most = overtaken.max().unwrap_or(0);
+        assert!(most <= 2 * WORKERS, "a call was overtaken by {most}");
     }
     let scrape = Scrape::of(daemon.ops);
     let limited = |by: &str| {

@@ -82,6 +82,7 @@ fn accounting_after_failover() {
         assert_eq!(count("victor_provider_retries_total", &[to_first]), 2);
         assert_eq!(count("victor_provider_retries_total", &[to_next]), 0);
         assert_eq!(count("victor_provider_failovers_total", &[]), 1);
+        assert_eq!(count("victor_provider_failovers_total", &[to_first]), 1);
         // To the caller and its coordinator it was one call, and it went well.
         let executions = "victor_coordinator_executions_total";
         assert_eq!(count(executions, &[]), 1);

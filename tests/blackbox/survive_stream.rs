@@ -94,7 +94,7 @@ fn a_cut_stream_does_not_go_on_where_the_answer_differs() {
             }
             seen.heard.assert_broken_off(&seen.whole, seen);
             assert_eq!(seen.heard.words(), DELIVERED, "{seen}");
-            assert_eq!(seen.first.len(), 1, "{seen}");
+            assert!(!seen.next.is_empty(), "{seen}");
         });
     }
 }
