@@ -122,7 +122,7 @@ impl Work {
     ) -> Option<Failed> {
         let (ready, ticket) = match self.prepare(&decoded.route, index) {
             Ok(prepared) => prepared,
-            Err(failed) => return failed,
+            Err(failed) => return failed.map(|failed| *failed),
         };
         self.begin(decoded, &ready, ticket);
         let asking = self.asking(decoded);
@@ -137,8 +137,8 @@ impl Work {
         &mut self,
         route: &Arc<Route>,
         index: usize,
-    ) -> Result<(Ready, Ticket), Option<Failed>> {
-        let failed = |why, told| Err(Some(Failed { why, told }));
+    ) -> Result<(Ready, Ticket), Option<Box<Failed>>> {
+        let failed = |why, told| Err(Some(Box::new(Failed { why, told })));
         let target = &route.targets[index];
         let Some(endpoint) = target.provider.endpoint_for(self.call.endpoint) else {
             return failed(Failure::Unfit, None);

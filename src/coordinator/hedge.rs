@@ -137,7 +137,7 @@ impl Work {
             Ok(prepared) => prepared,
             Err(None) => return None,
             Err(Some(unable)) => {
-                failed.push((index, unable));
+                failed.push((index, *unable));
                 return Some(());
             }
         };
@@ -179,7 +179,7 @@ impl Work {
         route: &Arc<Route>,
         early: Option<Called>,
         told: &Receiver<Called>,
-        running: &mut Vec<Running>,
+        running: &mut [Running],
         failed: &mut Vec<(usize, Failed)>,
     ) -> bool {
         let hedged = running.get(1).map(|second| second.index);
