@@ -22,6 +22,8 @@ pub enum Reason {
     SlowClient = 3,
     /// The process ends without waiting further.
     Shutdown = 4,
+    /// Another attempt of the same call has answered.
+    Outpaced = 5,
 }
 
 impl Reason {
@@ -31,6 +33,7 @@ impl Reason {
             Self::Deadline,
             Self::SlowClient,
             Self::Shutdown,
+            Self::Outpaced,
         ]
         .into_iter()
         .find(|reason| *reason as u8 == value)

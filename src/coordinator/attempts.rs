@@ -4,7 +4,6 @@
 //! passed on or, where it is a failure of which the caller has seen nothing, held for the case that
 //! nothing better comes. Start at [`Work::serve`].
 
-use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,41 +12,38 @@ use super::itinerary::{Failure, Itinerary, Step, View};
 use super::needs;
 use super::passage::{self, Passage, Unfit};
 use super::pause;
+use super::ready::{Asking, Called, Ready};
 use super::relay::{self, Outlet};
 use super::stages::Work;
 use super::told::{Told, Whole, told_of, unasked};
 use super::verdict::{self, Verdict};
 use crate::cancel::Cancel;
 use crate::clock;
-use crate::config::checked::{Kind, OnCut};
-use crate::front::{Body, Request};
+use crate::config::checked::OnCut;
+use crate::front::Body;
 use crate::metrics::Outcome;
-use crate::provider::breaker::Admit;
+use crate::provider::breaker::{Admit, Ticket};
 use crate::provider::route::{Route, Target};
-use crate::provider::{Answer, AnswerBody, Cause, Outbound, ProviderError};
-use crate::thread;
+use crate::provider::{Answer, AnswerBody, Cause, ProviderError};
+use crate::wire::Endpoint;
 use crate::wire::errors::{self, ApiError};
 use crate::wire::translate::{self, Plan, Translator};
-use crate::wire::{Dialect, Endpoint};
-
-/// Request headers that a provider of a dialect is given, beside those that the provider module
-/// makes.
-const FORWARDED: [(&str, Option<Dialect>); 5] = [
-    ("anthropic-version", Some(Dialect::Anthropic)),
-    ("anthropic-beta", Some(Dialect::Anthropic)),
-    ("openai-organization", Some(Dialect::Openai)),
-    ("openai-project", Some(Dialect::Openai)),
-    ("idempotency-key", None),
-];
-/// What an Anthropic provider is told where the caller does not say it: the only version there is
-/// (docs.claude.com/en/api/versioning).
-const ANTHROPIC_VERSION: (&str, &str) = ("anthropic-version", "2023-06-01");
 
 /// An attempt that failed with nothing of its answer passed on.
-struct Failed {
-    why: Failure,
+pub(super) struct Failed {
+    pub why: Failure,
     /// `None`: what was held before is still the better answer.
-    told: Option<Told>,
+    pub told: Option<Told>,
+}
+
+impl Failed {
+    /// An attempt for which there was no thread.
+    pub const fn to_begin() -> Self {
+        Self {
+            why: Failure::Unfit,
+            told: None,
+        }
+    }
 }
 
 /// An attempt whose answer is there.
@@ -64,7 +60,7 @@ struct Sent<'t> {
 
 impl Work {
     /// Asks the targets of the call's route and answers.
-    pub(super) fn serve(&mut self, decoded: &Decoded) {
+    pub(super) fn serve(&mut self, decoded: &Arc<Decoded>) {
         let route = Arc::clone(&decoded.route);
         let Some(cancel) = self.cancel() else {
             return;
@@ -81,16 +77,24 @@ impl Work {
             let step = way.next(now, &views(&route, now), &mut fastrand::f64, &mut retry);
             match step {
                 Step::Ask(index) => {
-                    let target = &route.targets[index];
-                    self.ledger.moved_on(failed_at.take(), target);
-                    let Some(failed) = self.ask(decoded, target, &cancel) else {
+                    self.ledger
+                        .moved_on(failed_at.take(), &route.targets[index]);
+                    let failed = match self.hedge_after(&route) {
+                        None => self
+                            .ask(decoded, index, &cancel)
+                            .map(|failed| vec![(index, failed)]),
+                        Some(after) => self.ask_twice(decoded, index, after, &mut way, &cancel),
+                    };
+                    let Some(failed) = failed else {
                         return;
                     };
-                    if failed.why.is_attempt() {
-                        failed_at = Some((target, failed.why.label()));
+                    for (index, failed) in failed {
+                        if failed.why.is_attempt() {
+                            failed_at = Some((&route.targets[index], failed.why.label()));
+                        }
+                        told = failed.told.or(told);
+                        way.failed(index, failed.why, Instant::now(), fastrand::f64());
                     }
-                    told = failed.told.or(told);
-                    way.failed(index, failed.why, Instant::now(), fastrand::f64());
                 }
                 Step::Wait { until, .. } => {
                     if let Err(reason) = pause::until(&cancel, until) {
@@ -110,58 +114,96 @@ impl Work {
 
     /// Asks one target and answers with what comes back; `Some`: it failed, and nothing was
     /// answered.
-    fn ask(&mut self, decoded: &Decoded, target: &Target, cancel: &Arc<Cancel>) -> Option<Failed> {
-        let endpoint = target.provider.endpoint_for(self.call.endpoint)?;
+    fn ask(
+        &mut self,
+        decoded: &Arc<Decoded>,
+        index: usize,
+        cancel: &Arc<Cancel>,
+    ) -> Option<Failed> {
+        let (ready, ticket) = match self.prepare(&decoded.route, index) {
+            Ok(prepared) => prepared,
+            Err(failed) => return failed.map(|failed| *failed),
+        };
+        self.begin(decoded, &ready, ticket);
+        let asking = self.asking(decoded);
+        self.handle(ready.call(&asking, cancel))
+    }
+
+    /// What is needed to ask a target.
+    ///
+    /// # Errors
+    /// It cannot be asked; `None`: and the call is over.
+    pub(super) fn prepare(
+        &mut self,
+        route: &Arc<Route>,
+        index: usize,
+    ) -> Result<(Ready, Ticket), Option<Box<Failed>>> {
+        let failed = |why, told| Err(Some(Box::new(Failed { why, told })));
+        let target = &route.targets[index];
+        let Some(endpoint) = target.provider.endpoint_for(self.call.endpoint) else {
+            return failed(Failure::Unfit, None);
+        };
         let ticket = match target.breaker.admit(Instant::now()) {
             Admit::Yes(ticket) | Admit::Probe(ticket) => ticket,
-            Admit::No { retry_at } => {
-                return Some(Failed {
-                    why: Failure::NotAsked { retry_at },
-                    told: None,
-                });
-            }
+            Admit::No { retry_at } => return failed(Failure::NotAsked { retry_at }, None),
         };
-        let passage = match Passage::new(&self.call.question(), target, endpoint) {
-            Ok(passage) => passage,
-            Err(Unfit::Here(error)) => {
-                return Some(Failed {
-                    why: Failure::Unfit,
-                    told: Some(error.into()),
-                });
+        match Passage::new(&self.call.question(), target, endpoint) {
+            Ok(passage) => {
+                let route = Arc::clone(route);
+                let ready = Ready {
+                    route,
+                    index,
+                    endpoint,
+                    passage,
+                };
+                Ok((ready, ticket))
             }
+            Err(Unfit::Here(error)) => failed(Failure::Unfit, Some(error.into())),
             Err(Unfit::Anywhere(error)) => {
                 self.give_up(error.into());
-                return None;
+                Err(None)
             }
-        };
-        self.ledger
-            .attempt_begins(target, ticket, passage.dropped());
+        }
+    }
+
+    pub(super) fn begin(&mut self, decoded: &Decoded, ready: &Ready, ticket: Ticket) {
         self.ledger.streamed = decoded.scanned.stream && self.call.endpoint.streams();
-        let headers = forwarded(&self.call.request, target, endpoint.dialect());
-        let held_back = Cell::new(false);
-        let started = Instant::now();
-        let answer = target.provider.call(&Outbound {
-            endpoint,
-            model: &target.model,
-            body: passage.body(&self.call.request.body, decoded, target),
-            headers: &headers,
+        self.ledger.attempt_begins(ready.target());
+        self.ledger
+            .turn_to(ready.target(), ticket, ready.passage.dropped());
+    }
+
+    /// What all attempts have in common.
+    pub(super) fn asking(&self, decoded: &Arc<Decoded>) -> Asking {
+        Asking {
+            request: Arc::clone(&self.call.request),
+            decoded: Arc::clone(decoded),
             streamed: self.ledger.streamed,
-            request_id: &self.ledger.request_id,
-            cancel,
+            request_id: self.ledger.request_id.clone(),
             deadline: self.call.deadline,
-            held_back: &held_back,
-        });
-        if held_back.get() {
+        }
+    }
+
+    /// Answers with what came of an attempt, unless it failed.
+    pub(super) fn handle(&mut self, called: Called) -> Option<Failed> {
+        let Called {
+            ready,
+            started,
+            held_back,
+            answer,
+        } = called;
+        let route = Arc::clone(&ready.route);
+        let target = &route.targets[ready.index];
+        if held_back {
             self.ledger.held_back(target);
         }
-        thread::set_state(thread::State::Running);
         match answer {
             Ok(answer) => {
                 let sent = Sent {
-                    route: &decoded.route,
+                    route: &route,
                     target,
-                    endpoint,
-                    plan: passage.into_plan(),
+                    endpoint: ready.endpoint,
+                    plan: ready.passage.into_plan(),
                     started,
                     retry_after: answer.retry_after,
                 };
@@ -389,6 +431,14 @@ impl Work {
             }
             Cause::Resolve(_) | Cause::Connect(_) | Cause::Tls(_) => Failure::Connect,
             Cause::Reset | Cause::Closed => Failure::Reset,
+            // The answer is another one, and what is held is still why the first broke off.
+            Cause::Differs => {
+                return Some(Failed {
+                    why: Failure::BrokenOff,
+                    told: None,
+                });
+            }
+            _ if matches!(self.outlet, Some(Outlet::Begun(_))) => Failure::BrokenOff,
             Cause::Timeout(_) => Failure::Silent,
             Cause::Cut | Cause::Malformed(_) | Cause::TooLarge | Cause::Told(_) => Failure::Broken,
             Cause::RateLimited(after) => Failure::NotAsked {
@@ -420,32 +470,11 @@ fn refusal(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Failure {
 }
 
 /// What each target looks like now.
-fn views(route: &Route, now: Instant) -> Vec<View> {
+pub(super) fn views(route: &Route, now: Instant) -> Vec<View> {
     let views = route.targets.iter().map(|target| View {
         shut_until: target.breaker.shut_until(now),
         next_free: target.provider.governor().next_free(now),
         in_flight: target.provider.permits_in_use(),
     });
     views.collect()
-}
-
-fn forwarded<'r>(
-    request: &'r Request,
-    target: &Target,
-    dialect: Dialect,
-) -> Vec<(&'static str, &'r str)> {
-    let simulated = target.provider.kind() == Kind::Simulator;
-    let names = FORWARDED
-        .into_iter()
-        .filter(|(_, only)| only.is_none_or(|only| only == dialect))
-        .map(|(name, _)| name);
-    let mut headers: Vec<_> = names
-        .chain(simulated.then_some("x-sim"))
-        .filter_map(|name| Some((name, request.header(name)?)))
-        .collect();
-    let (name, value) = ANTHROPIC_VERSION;
-    if dialect == Dialect::Anthropic && request.header(name).is_none() {
-        headers.push((name, value));
-    }
-    headers
 }

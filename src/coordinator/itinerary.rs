@@ -211,6 +211,29 @@ impl Itinerary {
         }
     }
 
+    /// A target that may be asked beside `first`, which has been asked and is slow: one that has not
+    /// been asked before and could be asked at once. It counts as asked.
+    pub fn beside(
+        &mut self,
+        first: usize,
+        now: Instant,
+        views: &[View],
+        chance: &mut dyn FnMut() -> f64,
+    ) -> Option<usize> {
+        let last = self.last.filter(|last| now <= *last)?;
+        let pool: Vec<usize> = (0..self.stops.len().min(views.len()))
+            .filter(|index| *index != first && self.can_be_asked(*index))
+            .filter(|index| self.stops[*index].attempts == 0 && views[*index].shut_until.is_none())
+            .collect();
+        match self.among(&pool, now, last, views, chance) {
+            Some(Step::Ask(index)) => {
+                self.stops[index].attempts += 1;
+                Some(index)
+            }
+            _ => None,
+        }
+    }
+
     fn choose(&mut self, now: Instant, views: &[View], chance: &mut dyn FnMut() -> f64) -> Step {
         let open: Vec<usize> = (0..self.stops.len().min(views.len()))
             .filter(|index| self.can_be_asked(*index))
@@ -355,6 +378,7 @@ impl Itinerary {
             Failure::Silent | Failure::Broken => self.stops[index].is_last_resort = true,
             Failure::ContextLength => self.leave_smaller(index),
             Failure::ContentFilter => self.ended = Some(Why::Final),
+            Failure::BrokenOff => self.stops[index].is_out = true,
             Failure::Unfit => {
                 let stop = &mut self.stops[index];
                 stop.attempts = stop.attempts.saturating_sub(1);

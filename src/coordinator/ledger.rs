@@ -12,7 +12,7 @@ use super::call::{Call, error_response, push_request_id};
 use crate::config::checked::Retry;
 use crate::front::{Responder, Response};
 use crate::log::{self, CallRecord};
-use crate::metrics::{Outcome, Route, Settled, Token};
+use crate::metrics::{Outcome, ProviderMetrics, Route, Settled, Token};
 use crate::provider::Header;
 use crate::provider::breaker::Ticket;
 use crate::provider::route::Target;
@@ -161,8 +161,7 @@ impl Ledger {
         let Some((before, reason)) = failed else {
             return;
         };
-        let provider = before.provider.name();
-        let metrics = self.coordinator.process.provider(provider, &before.model);
+        let metrics = self.provider_metrics(before);
         match is_retry {
             true => metrics.shared().retried(reason),
             false => metrics.shared().failed_over(reason),
@@ -176,25 +175,27 @@ impl Ledger {
 
     /// The rate limit held a request back.
     pub fn held_back(&self, target: &Target) {
-        let (provider, model) = (target.provider.name(), target.model.as_str());
-        let metrics = self.coordinator.process.provider(provider, model);
-        metrics.shared().held_back();
+        self.provider_metrics(target).shared().held_back();
     }
 
     /// Counts events of a stream that were left out, being malformed.
     pub fn left_out(&self, target: &Target, events: u64) {
-        let (provider, model) = (target.provider.name(), target.model.as_str());
-        let metrics = self.coordinator.process.provider(provider, model);
-        metrics.shared().left_out(events);
+        self.provider_metrics(target).shared().left_out(events);
     }
 
-    /// An attempt at `target` begins, let through by its breaker with `ticket`; `dropped` names
-    /// what the provider is not told.
-    pub fn attempt_begins(&mut self, target: &Target, ticket: Ticket, dropped: String) {
+    /// An attempt at `target` begins.
+    pub fn attempt_begins(&mut self, target: &Target) {
+        target.provider.name().clone_into(&mut self.provider);
+        target.model.clone_into(&mut self.model);
+        self.attempts += 1;
+    }
+
+    /// From here on the account is that of the attempt at `target`, which its breaker let through
+    /// with `ticket`; `dropped` names what the provider is not told.
+    pub fn turn_to(&mut self, target: &Target, ticket: Ticket, dropped: String) {
         target.provider.name().clone_into(&mut self.provider);
         target.model.clone_into(&mut self.model);
         self.dropped = dropped;
-        self.attempts += 1;
         self.ticket = Some(ticket);
         self.usage = Usage::default();
         self.first_event = None;
@@ -203,16 +204,38 @@ impl Ledger {
         self.note.clear();
     }
 
-    /// Accounts for one attempt at a provider that has ended: in the counters, with its breaker, in
-    /// the log. `how` is its status or the word for what went wrong.
+    /// Accounts for the attempt at hand, which has ended. `how` is its status or the word for what
+    /// went wrong.
     pub fn attempt_ended(&mut self, target: &Target, outcome: Outcome, took: Duration, how: &str) {
+        let ticket = self.ticket.take();
+        self.judge(target, ticket, outcome, took, how);
+        let metrics = self.provider_metrics(target);
+        for (token, count) in [
+            (Token::Input, self.usage.input),
+            (Token::Output, self.usage.output),
+            (Token::CacheRead, self.usage.cache_read),
+            (Token::CacheWrite, self.usage.cache_write),
+            (Token::Reasoning, self.usage.reasoning),
+        ] {
+            metrics.tokens(token, count.unwrap_or(0));
+        }
+    }
+
+    /// Counts an attempt that has ended, judges it before its breaker, and says so in the log.
+    pub fn judge(
+        &mut self,
+        target: &Target,
+        ticket: Option<Ticket>,
+        outcome: Outcome,
+        took: Duration,
+        how: &str,
+    ) {
         let waited = self.received.elapsed().saturating_sub(took);
         let first = self
             .first_event
             .map_or(took, |first| first.saturating_sub(waited));
         let in_flight = target.provider.permits_in_use();
         let governor = target.provider.governor();
-        let ticket = self.ticket.take();
         if let Some(calls) = governor.ended(&target.breaker, ticket, outcome, first, in_flight) {
             target.provider.bear(calls);
         }
@@ -229,22 +252,26 @@ impl Ledger {
             self.path
                 .push_str(&format!("{separator}{provider}/{model}:{how}"));
         }
-        let (provider, model) = (target.provider.name(), target.model.as_str());
-        let process = &self.coordinator.process;
         if outcome == Outcome::Ok {
-            process.admit_model(provider, model);
+            let process = &self.coordinator.process;
+            process.admit_model(target.provider.name(), &target.model);
         }
-        let metrics = process.provider(provider, model);
-        metrics.settle(outcome, took);
-        for (token, count) in [
-            (Token::Input, self.usage.input),
-            (Token::Output, self.usage.output),
-            (Token::CacheRead, self.usage.cache_read),
-            (Token::CacheWrite, self.usage.cache_write),
-            (Token::Reasoning, self.usage.reasoning),
-        ] {
-            metrics.tokens(token, count.unwrap_or(0));
-        }
+        self.provider_metrics(target).settle(outcome, took);
+    }
+
+    fn provider_metrics(&self, target: &Target) -> Arc<ProviderMetrics> {
+        let process = &self.coordinator.process;
+        process.provider(target.provider.name(), &target.model)
+    }
+
+    /// Counts a second request beside a slow one.
+    pub fn hedged(&self, target: &Target, outcome: &'static str) {
+        self.provider_metrics(target).shared().hedged(outcome);
+    }
+
+    /// The coordinator's name.
+    pub fn coordinator_name(&self) -> &'static str {
+        self.coordinator.name()
     }
 
     /// Says what happened, once everything has been written.

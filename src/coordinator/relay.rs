@@ -25,7 +25,7 @@ use crate::wire::Endpoint;
 use crate::wire::errors::{ApiError, Kind, in_band_error};
 use crate::wire::sse::{Splitter, events};
 use crate::wire::stream::{Observed, StreamWatch};
-use crate::wire::translate::Translator;
+use crate::wire::translate::{Broken, Translator};
 
 /// What may come before the first event that means something.
 const PINGS_BYTES_MAX: usize = 64 << 10;
@@ -340,9 +340,13 @@ impl Way<'_> {
                     end => return end,
                 },
             };
-            if let Err(error) = done {
-                let why = format!("an event that is not of its dialect: {error}");
-                return Some(End::Failed(self.relay.stream.malformed(&why)));
+            match done {
+                Ok(()) => {}
+                Err(Broken::Differs) => return Some(End::Failed(self.relay.stream.differs())),
+                Err(Broken::Malformed(why)) => {
+                    let why = format!("an event that is not of its dialect: {why}");
+                    return Some(End::Failed(self.relay.stream.malformed(&why)));
+                }
             }
             if ended.is_some() {
                 return ended;

@@ -56,7 +56,7 @@ pub(super) struct Work {
 /// What of a call is needed until its end.
 pub(super) struct CallParts {
     pub endpoint: Endpoint,
-    pub request: Request,
+    pub request: Arc<Request>,
     decoded: Option<Decoded>,
     routes: Arc<Routes>,
     pub deadline: Instant,
@@ -90,7 +90,7 @@ impl Work {
         Self {
             call: CallParts {
                 endpoint: call.endpoint,
-                request: call.request,
+                request: Arc::new(call.request),
                 decoded: call.decoded,
                 routes: call.routes,
                 deadline: call.deadline,
@@ -136,7 +136,7 @@ impl Work {
         match decoded.route.targets.first() {
             // It need not be asked for what it cannot tell.
             Some(target) if self.is_estimated(target) => self.estimate(target),
-            _ => self.serve(&decoded),
+            _ => self.serve(&Arc::new(decoded)),
         }
     }
 
@@ -171,7 +171,7 @@ impl Work {
 
     pub(super) fn cancelled(&mut self, reason: Reason) {
         match reason {
-            Reason::ClientGone | Reason::SlowClient => {
+            Reason::ClientGone | Reason::SlowClient | Reason::Outpaced => {
                 self.ledger.settle(499, "client_gone", "");
                 self.outlet = None;
             }

@@ -39,6 +39,8 @@ pub enum Cause {
     RateLimited(Duration),
     /// The provider said in the stream, before any part of an answer, that it failed.
     Told(String),
+    /// The stream was to go on with an answer that was cut, and is another answer.
+    Differs,
     /// The name has no address.
     Resolve(String),
     /// No connection, or none through the proxy.
@@ -89,6 +91,7 @@ impl ProviderError {
             | Cause::Deadline(_)
             | Cause::Header(_)
             | Cause::RateLimited(_)
+            | Cause::Differs
             | Cause::Cancelled(_)
             | Cause::Closed => Outcome::Cancelled,
             Cause::Told(_) => Outcome::ServerError,
@@ -107,6 +110,7 @@ impl ProviderError {
             Cause::Deadline(_) => "deadline",
             Cause::RateLimited(_) => "provider_rate_limit",
             Cause::Told(_) => "stream_error",
+            Cause::Differs => "other_answer",
             Cause::Resolve(_) => "provider_resolve",
             Cause::Connect(_) => "provider_connect",
             Cause::Tls(_) => "provider_tls",
@@ -125,6 +129,7 @@ impl ProviderError {
             Cause::Cancelled(Reason::Deadline) => "deadline",
             Cause::Cancelled(Reason::SlowClient) => "slow_client",
             Cause::Cancelled(Reason::Shutdown) => "shutdown",
+            Cause::Cancelled(Reason::Outpaced) => "outpaced",
             Cause::Closed => "provider_closed",
         }
     }
@@ -134,13 +139,14 @@ impl ProviderError {
         match &self.cause {
             Cause::Header(_) => 400,
             Cause::RateLimited(_) => 429,
-            Cause::Cancelled(Reason::ClientGone | Reason::SlowClient) => 499,
+            Cause::Cancelled(Reason::ClientGone | Reason::SlowClient | Reason::Outpaced) => 499,
             Cause::Resolve(_)
             | Cause::Connect(_)
             | Cause::Tls(_)
             | Cause::Reset
             | Cause::Cut
             | Cause::Told(_)
+            | Cause::Differs
             | Cause::Malformed(_)
             | Cause::TooLarge => 502,
             Cause::Cancelled(Reason::Shutdown) | Cause::Closed => 503,
@@ -180,6 +186,7 @@ impl fmt::Display for ProviderError {
                 self.provider,
                 after.as_secs_f64()
             ),
+            Cause::Differs => f.write_str("gave another answer than the one that was cut"),
             Cause::Told(why) => write!(f, "failed in its stream: {why}"),
             Cause::Resolve(why) => write!(f, "could not be looked up: {why}"),
             Cause::Connect(why) => write!(f, "could not be reached: {why}"),
@@ -207,6 +214,7 @@ impl fmt::Display for ProviderError {
                 Reason::ClientGone => "was no longer needed: the client has gone",
                 Reason::Deadline => "did not answer before the call's deadline",
                 Reason::SlowClient => "was no longer needed: the client takes nothing",
+                Reason::Outpaced => "was no longer needed: another target has answered",
                 Reason::Shutdown => "was not waited for: this gateway is being stopped; try again",
             }),
             Cause::Closed => f.write_str("is being restarted"),

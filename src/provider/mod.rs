@@ -323,15 +323,14 @@ impl Provider {
             let status = response.status().as_u16();
             let headers = headers::pairs(response.headers());
             let (hints, other_key) = self.governor.heed(status, headers, with);
-            match key(Instant::now()) {
-                // Each refusal takes a key out, so this ends.
-                Ok(another) if other_key => {
-                    with = another;
-                    // So that the connection can be used again.
-                    self.read_whole(response, lease, outbound.streamed)?;
-                }
-                _ => return Ok((response, hints.retry_after)),
-            }
+            // Each refusal takes a key out, so this ends.
+            let another = other_key.then(|| key(Instant::now()));
+            let Some(Ok(another)) = another else {
+                return Ok((response, hints.retry_after));
+            };
+            with = another;
+            // So that the connection can be used again.
+            self.read_whole(response, lease, outbound.streamed)?;
         }
     }
 

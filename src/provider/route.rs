@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::Provider;
@@ -18,6 +19,9 @@ use crate::wire::request::json_string;
 
 /// The simulator's plain behaviour; others are `sim+…`.
 const SIM: &str = "sim";
+
+/// Calls of a route after which the count of them and of their hedges is halved.
+const HEDGING_CALLS_MAX: u64 = 1000;
 
 /// Who serves a model. Its settings are those of [`checked::Route`].
 pub struct Route {
@@ -30,9 +34,40 @@ pub struct Route {
     /// How long the beginning of a stream is held back, so that a failure within it shows to nobody.
     pub hold_first: Duration,
     pub on_cut: OnCut,
+    hedging: Hedging,
+}
+
+/// How often a route's calls were sent twice.
+#[derive(Default)]
+struct Hedging {
+    calls: AtomicU64,
+    hedges: AtomicU64,
 }
 
 impl Route {
+    /// Counts a call that may be sent twice.
+    pub fn count_call(&self) {
+        let calls = self.hedging.calls.fetch_add(1, Ordering::Relaxed);
+        if calls >= HEDGING_CALLS_MAX {
+            // What was long ago says little, and must not be saved up for a burst.
+            let hedges = self.hedging.hedges.load(Ordering::Relaxed);
+            self.hedging.calls.store(calls / 2, Ordering::Relaxed);
+            self.hedging.hedges.store(hedges / 2, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes a second request from the share of calls that may have one.
+    pub fn try_hedge(&self) -> bool {
+        let calls = self.hedging.calls.load(Ordering::Relaxed) as f64;
+        let taken =
+            self.hedging
+                .hedges
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |hedges| {
+                    ((hedges as f64) < calls * self.hedge_share).then_some(hedges + 1)
+                });
+        taken.is_ok()
+    }
+
     /// The route of a name that `models` does not have: no hedging, nothing held back.
     fn of(targets: Vec<Target>) -> Self {
         Self::new(&checked::Route::of(Vec::new()), targets)
@@ -45,6 +80,7 @@ impl Route {
             hedge_share: config.hedge_share,
             hold_first: config.hold_first,
             on_cut: config.on_cut,
+            hedging: Hedging::default(),
         }
     }
 }

@@ -40,6 +40,8 @@ pub struct Stream {
     time: Time,
     idle_timeout: Duration,
     read_bytes: usize,
+    /// What was read ahead.
+    primed: Vec<u8>,
 }
 
 pub(super) enum Source {
@@ -102,7 +104,19 @@ impl Stream {
             time,
             idle_timeout,
             read_bytes: READ_BYTES_MIN,
+            primed: Vec::new(),
         }
+    }
+
+    /// Waits for the first bytes, which the next read returns.
+    ///
+    /// # Errors
+    /// As [`Stream::read`].
+    pub fn prime(&mut self) -> Result<(), ProviderError> {
+        let mut primed = Vec::new();
+        self.read(&mut primed)?;
+        self.primed = primed;
+        Ok(())
     }
 
     /// Appends what has arrived to `buf`, waiting for at least one byte, and returns how many
@@ -114,6 +128,11 @@ impl Stream {
     /// Cut, timeout, cancelled, malformed framing. Every later read says the same.
     pub fn read(&mut self, buf: &mut Vec<u8>) -> Result<usize, ProviderError> {
         thread::set_state(thread::State::Relaying);
+        if !self.primed.is_empty() {
+            let primed = std::mem::take(&mut self.primed);
+            buf.extend_from_slice(&primed);
+            return Ok(primed.len());
+        }
         let by = match self.begun {
             true => Instant::now() + self.idle_timeout,
             false => self.time.by,
@@ -197,6 +216,11 @@ impl Stream {
     /// The error of a stream in which the provider said that it failed.
     pub fn told(&self, why: &str) -> ProviderError {
         self.provider.error(Cause::Told(why.to_owned()))
+    }
+
+    /// The error of a stream that cannot go on with another.
+    pub fn differs(&self) -> ProviderError {
+        self.provider.error(Cause::Differs)
     }
 
     /// The error of a stream that ended without its end marker.

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::common::caller;
+use crate::common::caller::{self, Dialect};
 use crate::common::config::Config;
 use crate::common::daemon::{Daemon, chat};
 use crate::common::exposition::Scrape;
 use crate::common::http::{Connection, request};
+use crate::common::scene::base_url;
 use crate::common::simulator::{Call, Simulator};
 use crate::common::{machine, wait};
 
@@ -135,14 +136,14 @@ fn a_thousand_callers_share_fifty_requests_a_second() {
     assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
 }
 
-/// Waits until the only worker has given up the call of a client that left.
-fn check_freed(daemon: &Daemon, connection: Connection) {
+/// Waits until the only worker has given up the call of a client that left, and serves another.
+fn check_freed(daemon: &Daemon, connection: Connection, other: &str) {
     drop(connection);
     let gone = Instant::now();
     wait::until("the worker is free", SOON, || {
         (daemon.get("/health").json()["in_flight"] == 0).then_some(())
     });
-    let answer = daemon.post("/v1/chat/completions", &chat("sima/sim"));
+    let answer = daemon.post("/v1/chat/completions", &chat(other));
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert!(gone.elapsed() < SOON);
 }
@@ -152,28 +153,36 @@ fn a_client_that_leaves_while_its_call_waits_to_be_tried_again() {
     let _turn = machine::light();
     for behaviour in ["status-429+retry-after-4", "status-503+retry-after-4"] {
         let simulator = Simulator::start();
-        let config = Config::behind(simulator.addr).set("coordinators.max_concurrent", 1);
-        let mut daemon = Daemon::with(&config);
-        for stream in [false, true] {
-            simulator.reset();
-            let model = format!("simo/sim+{behaviour}");
+        let third = json!({
+            "kind": "openai",
+            "base_url": base_url(Dialect::Openai, simulator.addr),
+            "api_key": "sk-upstream-third-4714",
+        });
+        let config = Config::behind(simulator.addr)
+            .set("providers.third", third)
+            .set("coordinators.max_concurrent", 1);
+        let daemon = Daemon::with(&config);
+        // A provider each, since one that asked for patience is left alone by other calls too.
+        for (provider, stream) in [("simo", false), ("sima", true)] {
             let mut connection = Connection::open(daemon.api);
-            let body = caller::body(&model, stream);
+            let body = caller::body(&format!("{provider}/sim+{behaviour}"), stream);
             connection.send(&request("/v1/chat/completions", "", body.as_bytes()));
+            let attempts = || {
+                let mut calls = simulator.calls();
+                calls.retain(|call| call.model != "sim" && call.status.is_some());
+                calls.len()
+            };
+            let asked = usize::from(stream) + 1;
             wait::until("the first attempt", Duration::from_secs(5), || {
-                let calls = simulator.calls();
-                let answered = calls.first().is_some_and(|call| call.status.is_some());
-                answered.then_some(())
+                (attempts() == asked).then_some(())
             });
             let early = connection.within(Duration::from_millis(300)).try_head();
             assert!(early.is_err(), "it did not wait: {early:?}");
             assert_eq!(daemon.get("/health").json()["in_flight"], 1);
-            check_freed(&daemon, connection);
-            let calls = simulator.calls();
-            let tried = calls.iter().filter(|call| call.model != "sim").count();
-            assert_eq!(tried, 1, "tried again for a client that has gone");
+            let other = if stream { "third/sim" } else { "sima/sim" };
+            check_freed(&daemon, connection, other);
+            assert_eq!(attempts(), asked, "tried again for a client that has gone");
         }
-        daemon.assert_well();
     }
 }
 
@@ -199,7 +208,7 @@ fn a_client_that_leaves_while_its_call_waits_for_the_rate_limit() {
         });
         let early = connection.within(Duration::from_millis(300)).try_head();
         assert!(early.is_err(), "it did not wait: {early:?}");
-        check_freed(&daemon, connection);
+        check_freed(&daemon, connection, "sima/sim");
     }
     let calls = simulator.calls();
     let at_simo = calls.iter().filter(|call| call.path != "/v1/messages");

@@ -22,6 +22,8 @@ pub enum Failure {
     Silent,
     /// An answer began that was cut, stalled or is not one.
     Broken,
+    /// A stream that had begun was cut there, or cannot be gone on with there.
+    BrokenOff,
     /// The call cannot be said in its dialect. Not an attempt, and it is not asked in this call.
     Unfit,
     /// It was not asked after all: its breaker or limiter had closed in between. Not an attempt.
@@ -47,7 +49,7 @@ impl Failure {
             Self::Connect => "connect",
             Self::Reset => "reset",
             Self::Silent => "timeout",
-            Self::Broken => "broken",
+            Self::Broken | Self::BrokenOff => "broken",
             Self::Unfit => "unfit",
             Self::NotAsked { .. } => "not_asked",
         }

@@ -16,7 +16,7 @@ use super::json::walk_object;
 use super::{Dialect, Endpoint, chat, messages, responses};
 
 pub use self::error::{kind_of, provider_error};
-pub use self::stream::Translator;
+pub use self::stream::{Broken, Translator};
 
 /// The name of the tool that a model is made to call where it must answer in JSON and its API has
 /// no word for that. Its arguments are the answer.

@@ -14,6 +14,21 @@ use crate::wire::json::walk_object;
 use crate::wire::sequencer::Sequencer;
 use crate::wire::{Endpoint, chat, messages, responses};
 
+/// Why a stream cannot be translated on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// An event is not one of the provider's dialect; why.
+    Malformed(&'static str),
+    /// It is not how the answer began that it was to go on with.
+    Differs,
+}
+
+impl From<NotOfDialect> for Broken {
+    fn from(error: NotOfDialect) -> Self {
+        Self::Malformed(error.0)
+    }
+}
+
 /// The translation of one stream.
 pub struct Translator {
     caller: Endpoint,
@@ -102,8 +117,8 @@ impl Translator {
     /// events.
     ///
     /// # Errors
-    /// It is no event of the provider's dialect.
-    pub fn event(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<(), NotOfDialect> {
+    /// See [`Broken`].
+    pub fn event(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<(), Broken> {
         let text = str::from_utf8(data).map_err(|_| NotOfDialect("it is not UTF-8"))?;
         walk_object(text, |_| {}).map_err(|_| NotOfDialect("it is not a JSON object"))?;
         let mut events = Vec::new();
@@ -119,7 +134,7 @@ impl Translator {
     ///
     /// # Errors
     /// As [`Translator::event`].
-    pub fn end(&mut self, data: &[u8], now: u64, out: &mut Vec<u8>) -> Result<(), NotOfDialect> {
+    pub fn end(&mut self, data: &[u8], now: u64, out: &mut Vec<u8>) -> Result<(), Broken> {
         if let Encoder::Responses(encoder) = &mut self.encoder {
             encoder.set_now(now);
         }
@@ -131,7 +146,7 @@ impl Translator {
         self.encode(events, out)
     }
 
-    fn encode(&mut self, events: Vec<Event<'_>>, out: &mut Vec<u8>) -> Result<(), NotOfDialect> {
+    fn encode(&mut self, events: Vec<Event<'_>>, out: &mut Vec<u8>) -> Result<(), Broken> {
         let events = match &mut self.json_tool {
             None => events,
             Some(tool) => {
@@ -156,8 +171,7 @@ impl Translator {
         if let Some(splice) = &mut self.splice {
             let mut new = Vec::with_capacity(ordered.len());
             for event in ordered {
-                let differs = |_| NotOfDialect("it is not how the answer that was cut began");
-                splice.event(event, &mut new).map_err(differs)?;
+                splice.event(event, &mut new).map_err(|_| Broken::Differs)?;
             }
             ordered = new;
         }
