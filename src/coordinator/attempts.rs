@@ -471,6 +471,14 @@ fn refusal(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Failure {
 
 /// What each target looks like now.
 pub(super) fn views(route: &Route, now: Instant) -> Vec<View> {
+    if let [only] = route.targets.as_slice() {
+        // There is no choice to be made: a rate limit says so when its turn is waited for.
+        return vec![View {
+            shut_until: only.breaker.shut_until(now),
+            next_free: now,
+            in_flight: 0,
+        }];
+    }
     let views = route.targets.iter().map(|target| View {
         shut_until: target.breaker.shut_until(now),
         next_free: target.provider.governor().next_free(now),

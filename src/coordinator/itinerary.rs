@@ -476,4 +476,6 @@ fn step_at(index: usize, at: Instant, now: Instant) -> Step {
 }
 
 #[cfg(test)]
+mod outage;
+#[cfg(test)]
 mod tests;

@@ -208,8 +208,7 @@ impl Ledger {
     /// went wrong.
     pub fn attempt_ended(&mut self, target: &Target, outcome: Outcome, took: Duration, how: &str) {
         let ticket = self.ticket.take();
-        self.judge(target, ticket, outcome, took, how);
-        let metrics = self.provider_metrics(target);
+        let metrics = self.judge(target, ticket, outcome, took, how);
         for (token, count) in [
             (Token::Input, self.usage.input),
             (Token::Output, self.usage.output),
@@ -229,12 +228,12 @@ impl Ledger {
         outcome: Outcome,
         took: Duration,
         how: &str,
-    ) {
+    ) -> Arc<ProviderMetrics> {
         let waited = self.received.elapsed().saturating_sub(took);
         let first = self
             .first_event
             .map_or(took, |first| first.saturating_sub(waited));
-        let in_flight = target.provider.permits_in_use();
+        let in_flight = || target.provider.permits_in_use();
         let governor = target.provider.governor();
         if let Some(calls) = governor.ended(&target.breaker, ticket, outcome, first, in_flight) {
             target.provider.bear(calls);
@@ -246,7 +245,9 @@ impl Ledger {
             duration_ms = took.as_secs_f64() * 1000.0;
             "attempt ended"
         );
-        if self.path.len() < PATH_BYTES_MAX {
+        // A call that is answered at once has no path to speak of.
+        let is_told = outcome != Outcome::Ok || !self.path.is_empty();
+        if is_told && self.path.len() < PATH_BYTES_MAX {
             let separator = if self.path.is_empty() { "" } else { " " };
             let (provider, model) = (target.provider.name(), &target.model);
             self.path
@@ -256,7 +257,9 @@ impl Ledger {
             let process = &self.coordinator.process;
             process.admit_model(target.provider.name(), &target.model);
         }
-        self.provider_metrics(target).settle(outcome, took);
+        let metrics = self.provider_metrics(target);
+        metrics.settle(outcome, took);
+        metrics
     }
 
     fn provider_metrics(&self, target: &Target) -> Arc<ProviderMetrics> {

@@ -19,7 +19,7 @@ use crate::config::checked;
 use crate::sync::Mutex;
 
 /// `open_for` grows by doubling, at most to so many times itself.
-const GROWTH_MAX: u32 = 8;
+const GROWTH_MAX: u32 = 4;
 /// Up to so much is added to the time for which it is open, so that several gateways which lost
 /// their provider together do not all probe it together.
 const JITTER: f64 = 0.2;

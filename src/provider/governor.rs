@@ -24,6 +24,8 @@ pub struct Governor {
     breakers: Breakers,
     budget: Budget,
     keys: Keys,
+    /// An only key is used whatever became of it, so nobody needs to ask.
+    has_one_key: bool,
     adaptive: Option<Mutex<Adaptive>>,
 }
 
@@ -36,6 +38,7 @@ impl Governor {
             breakers: Breakers::new(config.breaker),
             budget: Budget::new(Instant::now()),
             keys: Keys::new(keys),
+            has_one_key: keys.get() == 1,
             adaptive: config
                 .adaptive
                 .then(|| Mutex::new("provider.adaptive", Adaptive::new(config.max_connections))),
@@ -59,7 +62,11 @@ impl Governor {
 
     /// When a call that comes now could go, as far as rate and keys are concerned.
     pub fn next_free(&self, now: Instant) -> Instant {
-        self.limiter.next_free(now).max(self.keys.next_usable(now))
+        let free = self.limiter.next_free(now);
+        match self.has_one_key {
+            true => free,
+            false => free.max(self.keys.next_usable(now)),
+        }
     }
 
     /// Counts a call, of which retries may be a share.
@@ -89,6 +96,9 @@ impl Governor {
     /// # Errors
     /// All rest or are retired, until then.
     pub fn key(&self, now: Instant) -> Result<usize, Instant> {
+        if self.has_one_key {
+            return Ok(0);
+        }
         self.keys
             .pick(now)
             .ok_or_else(|| self.keys.next_usable(now))
@@ -104,17 +114,17 @@ impl Governor {
     ) -> (Hints, bool) {
         let hints = hints::parse(headers, SystemTime::now());
         let now = Instant::now();
-        let only = self.keys.states(now).len() == 1;
+        let only = self.has_one_key;
         let other_key = match status {
-            401 | 403 => self.keys.refused(key, now),
+            401 | 403 => !only && self.keys.refused(key, now),
             429 => {
                 let rest = hints
                     .retry_after
                     .unwrap_or(PAUSE_DEFAULT)
                     .max(PAUSE_DEFAULT);
-                self.keys.limited(key, now + rest, now);
-                if only {
-                    self.limiter.pause_until(now + rest);
+                match only {
+                    true => self.limiter.pause_until(now + rest),
+                    false => self.keys.limited(key, now + rest, now),
                 }
                 !only
             }
@@ -140,7 +150,7 @@ impl Governor {
         ticket: Option<Ticket>,
         outcome: Outcome,
         latency: Duration,
-        in_flight: usize,
+        in_flight: impl FnOnce() -> usize,
     ) -> Option<usize> {
         let now = Instant::now();
         if let Some(ticket) = ticket {
@@ -154,7 +164,7 @@ impl Governor {
             }
             _ => adaptive::Outcome::Other,
         };
-        Some(adaptive.lock().sample(latency, load, in_flight, now))
+        Some(adaptive.lock().sample(latency, load, in_flight(), now))
     }
 
     /// How many calls the provider can bear, where that adapts.

@@ -8,6 +8,7 @@
 mod common;
 
 mod abort;
+mod adaptive;
 mod auth;
 mod bodies;
 mod chat;
