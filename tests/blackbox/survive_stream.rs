@@ -94,7 +94,10 @@ fn a_cut_stream_does_not_go_on_where_the_answer_differs() {
             }
             seen.heard.assert_broken_off(&seen.whole, seen);
             assert_eq!(seen.heard.words(), DELIVERED, "{seen}");
-            assert!(!seen.next.is_empty(), "{seen}");
+            // What went wrong is the cut; the target that cut is not asked again.
+            let reason = seen.heard.reason();
+            assert!(reason.contains("middle of its answer"), "{seen}");
+            assert_eq!((seen.first.len(), seen.next.len()), (1, 1), "{seen}");
         });
     }
 }
