@@ -19,29 +19,31 @@ struct Seen {
     most_of_one: u32,
 }
 
-/// Calls come steadily; the first target fails at once until its outage ends, the second answers.
-fn outage(seed: u64) -> Seen {
-    let mut chance = fastrand::Rng::with_seed(seed);
-    let config = Config {
-        failures: NonZeroU32::new(5).unwrap(),
-        window: Duration::from_secs(30),
-        open_for: Duration::from_secs(15),
-    };
-    let retry = Retry {
-        max_attempts: NonZeroU32::new(3).unwrap(),
-        backoff: Duration::from_secs(1),
-        exponential_backoff: true,
-    };
-    let candidate = |rank| Candidate {
+fn candidate(rank: u32) -> Candidate {
+    Candidate {
         rank,
         weight: NonZeroU32::MIN,
         able: Able {
             endpoint: true,
             ..Able::default()
         },
+    }
+}
+
+/// Calls come steadily; the first target fails at once until its outage ends, the second answers.
+fn outage(seed: u64) -> Seen {
+    let mut chance = fastrand::Rng::with_seed(seed);
+    let breaker = Breaker::new(Config {
+        failures: NonZeroU32::new(5).unwrap(),
+        window: Duration::from_secs(30),
+        open_for: Duration::from_secs(15),
+    });
+    let retry = Retry {
+        max_attempts: NonZeroU32::new(3).unwrap(),
+        backoff: Duration::from_secs(1),
+        exponential_backoff: true,
     };
     let candidates = [candidate(0), candidate(1)];
-    let breaker = Breaker::new(config);
     let start = Instant::now();
     let end = start + OUTAGE;
     let mut seen = Seen {
