@@ -481,7 +481,7 @@ pub(super) fn views(route: &Route, now: Instant) -> Vec<View> {
     }
     let views = route.targets.iter().map(|target| View {
         shut_until: target.breaker.shut_until(now),
-        next_free: target.provider.governor().next_free(now),
+        next_free: target.provider.governor().next_free(&target.pace, now),
         in_flight: target.provider.permits_in_use(),
     });
     views.collect()

@@ -78,6 +78,7 @@ impl Ready {
             request_id: &asking.request_id,
             cancel,
             deadline: asking.deadline,
+            pace: &target.pace,
             held_back: &held_back,
         });
         thread::set_state(thread::State::Running);

@@ -4,7 +4,9 @@
 //! Each of these has a module of its own and knows nothing of the others; here they hear of every
 //! attempt. Nothing here waits but [`Governor::wait_for_turn`].
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::adaptive::{self, Adaptive};
@@ -18,9 +20,15 @@ use crate::config::checked;
 use crate::metrics::Outcome;
 use crate::sync::Mutex;
 
+/// Models of one provider whose pace is remembered.
+const PACES_MAX: usize = 1024;
+
 /// See the module.
 pub struct Governor {
+    /// The configured rate, which all models share.
     limiter: Limiter,
+    /// What the provider says of each model's own limits, by model.
+    paces: Mutex<HashMap<Box<str>, Arc<Limiter>>>,
     breakers: Breakers,
     budget: Budget,
     keys: Keys,
@@ -35,6 +43,7 @@ impl Governor {
         let keys = NonZeroUsize::new(config.api_keys.len()).unwrap_or(NonZeroUsize::MIN);
         Self {
             limiter: Limiter::new(config.rate_limit),
+            paces: Mutex::new("provider.paces", HashMap::new()),
             breakers: Breakers::new(config.breaker),
             budget: Budget::new(Instant::now()),
             keys: Keys::new(keys),
@@ -50,6 +59,21 @@ impl Governor {
         self.breakers.of(model, Instant::now())
     }
 
+    /// The pace of a model: as fast as the provider lets it be asked. Both vendors count by model,
+    /// so one that has used up its quota slows no other down.
+    pub fn pace(&self, model: &str) -> Arc<Limiter> {
+        let mut paces = self.paces.lock();
+        if let Some(known) = paces.get(model) {
+            return Arc::clone(known);
+        }
+        let pace = Arc::new(Limiter::new(None));
+        // Callers can make up names of models; what is known of real ones stays.
+        if paces.len() < PACES_MAX {
+            paces.insert(model.into(), Arc::clone(&pace));
+        }
+        pace
+    }
+
     /// The breakers that are remembered.
     pub fn breakers(&self, now: Instant) -> Vec<(Box<str>, State)> {
         self.breakers.states(now)
@@ -60,9 +84,10 @@ impl Governor {
         self.keys.states(now)
     }
 
-    /// When a call that comes now could go, as far as rate and keys are concerned.
-    pub fn next_free(&self, now: Instant) -> Instant {
-        let free = self.limiter.next_free(now);
+    /// When a call for a model of that pace that comes now could go, as far as rate and keys are
+    /// concerned.
+    pub fn next_free(&self, pace: &Limiter, now: Instant) -> Instant {
+        let free = self.limiter.next_free(now).max(pace.next_free(now));
         match self.has_one_key {
             true => free,
             false => free.max(self.keys.next_usable(now)),
@@ -79,16 +104,18 @@ impl Governor {
         self.budget.try_retry(now)
     }
 
-    /// Waits until the rate lets a call go; returns how long that took.
+    /// Waits until the rate and the model's pace let a call go; returns how long that took.
     ///
     /// # Errors
     /// The deadline comes first, or a cancel.
     pub fn wait_for_turn(
         &self,
+        pace: &Limiter,
         cancel: &Cancel,
         deadline: Instant,
     ) -> Result<Duration, limiter::Refused> {
-        self.limiter.acquire(cancel, deadline)
+        let paced = pace.acquire(cancel, deadline)?;
+        Ok(paced + self.limiter.acquire(cancel, deadline)?)
     }
 
     /// The key for the next request.
@@ -104,13 +131,14 @@ impl Governor {
             .ok_or_else(|| self.keys.next_usable(now))
     }
 
-    /// Heeds the head of an answer to a request with key `key`. Returns what it said, and whether
+    /// Heeds the head of an answer to a request with key `key` for a model of that pace. Returns what it said, and whether
     /// the same request may be answered if it is sent with another key.
     pub fn heed<'a>(
         &self,
         status: u16,
         headers: impl Iterator<Item = (&'a str, &'a str)>,
         key: usize,
+        pace: &Limiter,
     ) -> (Hints, bool) {
         let hints = hints::parse(headers, SystemTime::now());
         let now = Instant::now();
@@ -123,7 +151,7 @@ impl Governor {
                     .unwrap_or(PAUSE_DEFAULT)
                     .max(PAUSE_DEFAULT);
                 match only {
-                    true => self.limiter.pause_until(now + rest),
+                    true => pace.pause_until(now + rest),
                     false => self.keys.limited(key, now + rest, now),
                 }
                 !only
@@ -137,7 +165,7 @@ impl Governor {
         };
         // With several keys, what one of them has left says nothing of the others.
         if only && status != 429 && hints != Hints::default() {
-            self.limiter.heed(&hints, now);
+            pace.heed(&hints, now);
         }
         (hints, other_key)
     }

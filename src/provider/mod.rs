@@ -62,6 +62,7 @@ use crate::config::checked::{self, Kind, Speech};
 use crate::thread;
 use crate::wire::Endpoint;
 use head::{check_head, is_event_stream};
+use limiter::Limiter;
 use line::Line;
 use semaphore::{Permit, Refused, Semaphore};
 use stream::{Http, Lease, Source};
@@ -95,6 +96,8 @@ pub struct Outbound<'a> {
     pub cancel: &'a Arc<Cancel>,
     /// Plain: for the whole attempt. Streamed: until the first event.
     pub deadline: Instant,
+    /// How fast the model may be asked; see [`Governor::pace`].
+    pub pace: &'a Limiter,
     /// Set if the rate limit held the request back.
     pub held_back: &'a Cell<bool>,
 }
@@ -290,14 +293,15 @@ impl Provider {
     /// Waits until the rate limit lets the request go.
     fn turn(&self, outbound: &Outbound<'_>) -> Result<(), Cause> {
         let governor = &self.governor;
-        let waited = governor.wait_for_turn(outbound.cancel, outbound.deadline);
+        let waited = governor.wait_for_turn(outbound.pace, outbound.cancel, outbound.deadline);
         if waited != Ok(Duration::ZERO) {
             outbound.held_back.set(true);
         }
         waited.map(drop).map_err(|refused| match refused {
             limiter::Refused::Deadline => {
                 let now = Instant::now();
-                Cause::RateLimited(governor.next_free(now).saturating_duration_since(now))
+                let free = governor.next_free(outbound.pace, now);
+                Cause::RateLimited(free.saturating_duration_since(now))
             }
             // The caller of this puts the reason in its place.
             limiter::Refused::Cancelled => Cause::Closed,
@@ -322,7 +326,7 @@ impl Provider {
             let response = upstream.send(lease.client(upstream), outbound, with, time.by)?;
             let status = response.status().as_u16();
             let headers = headers::pairs(response.headers());
-            let (hints, other_key) = self.governor.heed(status, headers, with);
+            let (hints, other_key) = self.governor.heed(status, headers, with, outbound.pace);
             // Each refusal takes a key out, so this ends.
             let another = other_key.then(|| key(Instant::now()));
             let Some(Ok(another)) = another else {

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::Provider;
 use super::breaker::Breaker;
+use super::limiter::Limiter;
 use crate::config::checked::{self, CheckedConfig, Kind, OnCut};
 use crate::wire::near::near_matches;
 use crate::wire::request::json_string;
@@ -94,6 +95,8 @@ pub struct Target {
     pub model_json: Vec<u8>,
     /// Whether calls to it are let through now.
     pub breaker: Breaker,
+    /// How fast it may be asked.
+    pub pace: Arc<Limiter>,
     /// Its share of the calls among the targets of its rank.
     pub weight: NonZeroU32,
     /// 0 for those that are asked first; never falls along a route, nor leaves a number out.
@@ -117,6 +120,7 @@ impl Target {
             model: model.to_owned(),
             model_json: json_string(model),
             breaker: provider.governor().breaker(model),
+            pace: provider.governor().pace(model),
             weight: NonZeroU32::MIN,
             rank: 0,
             context_tokens: None,

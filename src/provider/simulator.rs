@@ -98,7 +98,7 @@ impl Simulator {
         };
         let is_stream =
             outbound.streamed && (200..300).contains(&status) && is_event_stream(pairs());
-        let (hints, _) = provider.governor.heed(status, pairs(), 0);
+        let (hints, _) = provider.governor.heed(status, pairs(), 0, outbound.pace);
         let headers = headers::relayed(pairs());
         let upstream_request_id = headers::request_id(pairs());
         let body = if is_stream {

@@ -59,6 +59,7 @@ fn outbound(cancel: &Arc<Cancel>, streamed: bool) -> Outbound<'_> {
         streamed,
         request_id: "req-1",
         cancel,
+        pace: Box::leak(Box::new(Limiter::new(None))),
         held_back: Box::leak(Box::default()),
         deadline: Instant::now() + Duration::from_secs(20),
     }
