@@ -80,7 +80,7 @@ pub enum Role {
     Developer,
     User,
     Assistant,
-    /// The results of tools. Holds [`Part::ToolResult`]s only.
+    /// The results of tools. Holds [`PartKind::ToolResult`]s only.
     Tool,
 }
 

@@ -6,7 +6,7 @@
 //! the stack, so that nesting costs neither. A library would do, but the two at hand either
 //! recurse or accept any depth, and neither says where a value begins and ends.
 //!
-//! Start at [`walk_object`]; [`view`] looks into what has been walked, [`write`] writes anew.
+//! Start at [`walk_object`]; [`view`] looks into what has been walked, [`write`](mod@write) writes anew.
 
 pub mod view;
 pub mod write;

@@ -54,7 +54,7 @@ pub struct About<'r> {
     pub include_usage: bool,
     /// Of the provider that answered.
     pub provider: Dialect,
-    /// For [`responses`](super::responses): the id that the response has, unique for ever.
+    /// For [`responses`]: the id that the response has, unique for ever.
     pub response_id: &'r str,
 }
 
