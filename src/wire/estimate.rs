@@ -16,6 +16,8 @@ const IMAGE_TOKENS: u64 = 1_600;
 /// Bytes of a document, as base64, that make one token: a page of text has about 2,000 tokens and,
 /// as PDF, some 60 KB.
 const DOCUMENT_BYTES_PER_TOKEN: u64 = 40;
+/// Levels of containers that are looked into. Messages have five at most, tool inputs some more.
+const DEPTH_MAX: u32 = 16;
 /// What each message costs beside its text.
 const MESSAGE_TOKENS: u64 = 4;
 
@@ -39,15 +41,18 @@ pub fn input_tokens(body: View<'_>) -> u64 {
 }
 
 /// The tokens of every text within a value. Walks containers from a list of its own, since a
-/// stranger chooses how deep they are.
+/// stranger chooses how deep they are; each level is walked anew, so those beyond any that means
+/// something are counted by their length.
 fn texts(value: View<'_>) -> u64 {
     let mut tokens = 0_u64;
-    let mut open = vec![value];
-    while let Some(value) = open.pop() {
-        if value.is_string() {
+    let mut open = vec![(value, 0)];
+    while let Some((value, depth)) = open.pop() {
+        if depth > DEPTH_MAX {
+            tokens += ascii(value.text().len() as u64);
+        } else if value.is_string() {
             tokens += text(value);
         } else if value.is_array() {
-            open.extend(value.items());
+            open.extend(value.items().map(|value| (value, depth + 1)));
         } else if value.is_object() {
             match value.get("type").and_then(View::string).as_deref() {
                 Some("image") => tokens += IMAGE_TOKENS,
@@ -59,7 +64,8 @@ fn texts(value: View<'_>) -> u64 {
                             "type" | "role" | "id" | "tool_use_id" | "cache_control" | "signature"
                         )
                     };
-                    open.extend(value.members().filter(worth).map(|(_, value)| value));
+                    let members = value.members().filter(worth);
+                    open.extend(members.map(|(_, value)| (value, depth + 1)));
                 }
             }
         }
@@ -133,6 +139,10 @@ mod tests {
     #[test]
     fn depth_costs_no_stack() {
         let deep = format!("{{\"messages\":[{}{}]}}", "[".repeat(100), "]".repeat(100));
-        assert_eq!(input_tokens(View::new(&deep)), 4);
+        // Sixteen levels are looked into; what is left is brackets.
+        assert_eq!(
+            input_tokens(View::new(&deep)),
+            4 + (200_u64 - 2 * 17).div_ceil(4)
+        );
     }
 }

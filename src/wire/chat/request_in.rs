@@ -12,7 +12,7 @@ use super::shape::{
 use super::tools_in::{read_choice, read_functions, read_tools};
 use super::turns_in::read_turns;
 use crate::wire::Dialect;
-use crate::wire::form::{Extra, Format, Reasoning, Request, Untranslatable};
+use crate::wire::form::{Format, Reasoning, Request, Untranslatable};
 use crate::wire::json::view::{Lit, View};
 
 /// What the body of a request asks for. Its model is read elsewhere.
@@ -121,17 +121,7 @@ impl<'a> Reading<'a> {
         if is_empty(value) {
             return;
         }
-        let extra = &mut self.request.extra;
-        // Of a name that is repeated, the last one counts.
-        if let Some(known) = extra.iter_mut().find(|it| it.name == name) {
-            known.value = value;
-            return;
-        }
-        extra.push(Extra {
-            vendor: Dialect::Openai,
-            name,
-            value,
-        });
+        self.request.keep_extra(Dialect::Openai, name, value);
     }
 
     fn finish(self) -> Read<Request<'a>> {
@@ -217,6 +207,7 @@ fn read_schema(value: View<'_>) -> Read<Format<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::form::Extra;
     use crate::wire::form::{Part, PartKind, Role, Tool, ToolChoice, Turn};
 
     /// Checks what a request with `members` beside model and one message asks for.

@@ -23,6 +23,9 @@ use super::json::view::{Lit, View};
 
 pub use self::loss::{Dropped, NotOfDialect, Untranslatable};
 
+/// Members of one vendor's that a request keeps.
+const EXTRAS_MAX: usize = 256;
+
 /// What a model is asked.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Request<'a> {
@@ -61,6 +64,24 @@ pub struct Request<'a> {
     pub extra: Vec<Extra<'a>>,
     /// What has been left out so far.
     pub dropped: Dropped,
+}
+
+impl<'a> Request<'a> {
+    /// Keeps a member of its own vendor's; beyond [`EXTRAS_MAX`] it is dropped, for nobody has so
+    /// many. Of a name that is repeated, the last one counts.
+    pub fn keep_extra(&mut self, vendor: super::Dialect, name: Cow<'a, str>, value: View<'a>) {
+        if let Some(known) = self.extra.iter_mut().find(|it| it.name == name) {
+            known.value = value;
+        } else if self.extra.len() < EXTRAS_MAX {
+            self.extra.push(Extra {
+                vendor,
+                name,
+                value,
+            });
+        } else {
+            self.dropped.note(&name);
+        }
+    }
 }
 
 /// A member of a request for which the form has no place of its own.

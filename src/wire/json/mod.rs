@@ -57,6 +57,16 @@ pub struct Member {
     pub value: Range<usize>,
 }
 
+/// How many values there are in `text`, which has been walked before: containers and what is in
+/// them. Whoever makes something of every value bounds that with it.
+pub fn count_values(text: &str) -> usize {
+    let mut walk = Walk::new(text);
+    walk.blanks();
+    // What is no JSON has ended early.
+    let _ = walk.value();
+    walk.values
+}
+
 /// Walks `text` to its end and hands every member of its top-level object to `visit`, in order,
 /// repeated keys included.
 ///
@@ -64,10 +74,7 @@ pub struct Member {
 /// The text is not one JSON object with nothing after it, or is nested too deep. Members before
 /// the fault have been visited.
 pub fn walk_object(text: &str, mut visit: impl FnMut(Member)) -> Result<(), Fault> {
-    let mut walk = Walk {
-        bytes: text.as_bytes(),
-        at: 0,
-    };
+    let mut walk = Walk::new(text);
     walk.blanks();
     walk.byte(b'{', "a JSON object")?;
     walk.blanks();
@@ -137,6 +144,18 @@ impl Nesting {
 struct Walk<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Values that were begun.
+    values: usize,
+}
+
+impl<'a> Walk<'a> {
+    const fn new(text: &'a str) -> Self {
+        Self {
+            bytes: text.as_bytes(),
+            at: 0,
+            values: 0,
+        }
+    }
 }
 
 impl Walk<'_> {
@@ -184,6 +203,7 @@ impl Walk<'_> {
     fn value(&mut self) -> Result<(), Fault> {
         let mut nesting = Nesting::new();
         loop {
+            self.values += 1;
             let byte = self.peek().ok_or_else(|| self.expected("a value"))?;
             match byte {
                 b'{' | b'[' => {
@@ -448,6 +468,17 @@ mod tests {
             .for_each(|level| text.push(['}', ']'][usize::from(level % 2 == 0)]));
         text.push('}');
         text
+    }
+
+    #[test]
+    fn values_are_counted_at_every_depth() {
+        for (text, expected) in [
+            ("{}", 1),
+            (r#"{"a":1,"b":[2,{"c":null}],"d":{}}"#, 7),
+            (" [[],[]]", 3),
+        ] {
+            assert_eq!(count_values(text), expected, "{text}");
+        }
     }
 
     #[test]

@@ -330,8 +330,8 @@ impl<'a> Inside<'a> {
             text,
             is_over: text.as_bytes().first() != Some(&open),
             walk: Walk {
-                bytes: text.as_bytes(),
                 at: 1,
+                ..Walk::new(text)
             },
             is_first: true,
         }

@@ -12,8 +12,8 @@ use std::borrow::Cow;
 
 use super::super::Dialect;
 use super::super::form::{
-    Dropped, Extra, Format, Part, PartKind, Reasoning, Request, Role, Thinking, Tool, ToolChoice,
-    Turn, Untranslatable,
+    Dropped, Format, Part, PartKind, Reasoning, Request, Role, Thinking, Tool, ToolChoice, Turn,
+    Untranslatable,
 };
 use super::super::json::view::{Lit, View};
 use super::block::{Place, list, number, object};
@@ -26,7 +26,7 @@ use super::read_content::{Holder, parts};
 /// Anthropic.
 pub fn read_request<'a>(body: View<'a>) -> Result<Request<'a>, Untranslatable> {
     let mut request = Request::default();
-    let members = Members::of(body, &mut request.extra);
+    let members = Members::of(body, &mut request);
     let mut dropped = Dropped::default();
     read_conversation(&members, &mut request.turns, &mut dropped)?;
     read_tools(&members, &mut request, &mut dropped)?;
@@ -81,8 +81,8 @@ struct Members<'a> {
 }
 
 impl<'a> Members<'a> {
-    /// The members of `body`, with all others put into `extra`.
-    fn of(body: View<'a>, extra: &mut Vec<Extra<'a>>) -> Self {
+    /// The members of `body`, with all others kept in `request`.
+    fn of(body: View<'a>, request: &mut Request<'a>) -> Self {
         let mut members = Self::default();
         for (name, value) in body.members() {
             let place = match name.as_ref() {
@@ -103,12 +103,7 @@ impl<'a> Members<'a> {
                 "model" => continue,
                 _ => {
                     if !value.is_null() {
-                        let vendor = Dialect::Anthropic;
-                        extra.push(Extra {
-                            vendor,
-                            name,
-                            value,
-                        });
+                        request.keep_extra(Dialect::Anthropic, name, value);
                     }
                     continue;
                 }

@@ -5,7 +5,7 @@
 //! to note. Start at [`read_request`].
 
 use super::super::Dialect;
-use super::super::form::{Extra, Format, Reasoning, Request, Untranslatable};
+use super::super::form::{Format, Reasoning, Request, Untranslatable};
 use super::super::json::view::View;
 use super::fields::{self, Fields, Path};
 use super::items;
@@ -89,13 +89,9 @@ pub fn read_request<'a>(body: View<'a>, past: &[View<'a>]) -> Result<Request<'a>
         .filter(|it| !it.is("disabled"))
         .map(|it| ("truncation".into(), it));
     let extras = passed.chain(truncation).chain(others);
-    request.extra = extras
-        .map(|(name, value)| Extra {
-            vendor: Dialect::Openai,
-            name,
-            value,
-        })
-        .collect();
+    for (name, value) in extras {
+        request.keep_extra(Dialect::Openai, name, value);
+    }
     Ok(request)
 }
 

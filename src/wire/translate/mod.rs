@@ -12,11 +12,15 @@ mod tests;
 
 use super::form::{Dropped, Format, NotOfDialect, Request, Untranslatable};
 use super::json::view::View;
-use super::json::walk_object;
+use super::json::{count_values, walk_object};
 use super::{Dialect, Endpoint, chat, messages, responses};
 
 pub use self::error::{kind_of, provider_error};
 pub use self::stream::{Broken, Translator};
+
+/// Values that a translated request or answer may hold. A conversation of a million tokens has some
+/// ten thousand; what each turns into takes some hundred bytes.
+const VALUES_MAX: usize = 250_000;
 
 /// The name of the tool that a model is made to call where it must answer in JSON and its API has
 /// no word for that. Its arguments are the answer.
@@ -105,6 +109,11 @@ pub fn request(
     past: &[View<'_>],
     target: &Target<'_>,
 ) -> Result<Translated, Untranslatable> {
+    let values: usize = past.iter().map(|item| count_values(item.text())).sum();
+    if values + count_values(body) > VALUES_MAX {
+        let why = format!("holds more than {VALUES_MAX} values, too many to be translated");
+        return Err(Untranslatable::new("the request", why));
+    }
     let view = View::new(body);
     let mut request = match caller {
         Endpoint::Messages => messages::read_request(view)?,
@@ -200,6 +209,9 @@ pub fn answer(
 ) -> Result<(Vec<u8>, Dropped), NotOfDialect> {
     let text = str::from_utf8(body).map_err(|_| NotOfDialect("it is not UTF-8"))?;
     walk_object(text, |_| {}).map_err(|_| NotOfDialect("it is not a JSON object"))?;
+    if count_values(text) > VALUES_MAX {
+        return Err(NotOfDialect("it holds more than 250,000 values"));
+    }
     let view = View::new(text);
     let mut answer = match plan.provider {
         Endpoint::Messages => messages::read_answer(view)?,
