@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::call::Decoded;
 use super::itinerary::{Failure, Itinerary, Step, View};
 use super::needs;
-use super::passage::{self, Passage, Unfit};
+use super::passage::{self, Passage};
 use super::pause;
 use super::ready::{Asking, Called, Ready};
 use super::relay::{self, Outlet};
@@ -92,7 +92,11 @@ impl Work {
                         if failed.why.is_attempt() {
                             failed_at = Some((&route.targets[index], failed.why.label()));
                         }
-                        told = failed.told.or(told);
+                        // What a provider said goes before why another could not be asked.
+                        told = match failed.why {
+                            Failure::Unfit => told.or(failed.told),
+                            _ => failed.told.or(told),
+                        };
                         way.failed(index, failed.why, Instant::now(), fastrand::f64());
                     }
                 }
@@ -122,7 +126,7 @@ impl Work {
     ) -> Option<Failed> {
         let (ready, ticket) = match self.prepare(&decoded.route, index) {
             Ok(prepared) => prepared,
-            Err(failed) => return failed.map(|failed| *failed),
+            Err(failed) => return Some(*failed),
         };
         self.begin(decoded, &ready, ticket);
         let asking = self.asking(decoded);
@@ -132,13 +136,13 @@ impl Work {
     /// What is needed to ask a target.
     ///
     /// # Errors
-    /// It cannot be asked; `None`: and the call is over.
+    /// It cannot be asked.
     pub(super) fn prepare(
         &mut self,
         route: &Arc<Route>,
         index: usize,
-    ) -> Result<(Ready, Ticket), Option<Box<Failed>>> {
-        let failed = |why, told| Err(Some(Box::new(Failed { why, told })));
+    ) -> Result<(Ready, Ticket), Box<Failed>> {
+        let failed = |why, told| Err(Box::new(Failed { why, told }));
         let target = &route.targets[index];
         let Some(endpoint) = target.provider.endpoint_for(self.call.endpoint) else {
             return failed(Failure::Unfit, None);
@@ -158,11 +162,7 @@ impl Work {
                 };
                 Ok((ready, ticket))
             }
-            Err(Unfit::Here(error)) => failed(Failure::Unfit, Some(error.into())),
-            Err(Unfit::Anywhere(error)) => {
-                self.give_up(error.into());
-                Err(None)
-            }
+            Err(error) => failed(Failure::Unfit, Some(error.into())),
         }
     }
 
@@ -189,9 +189,11 @@ impl Work {
         let Called {
             ready,
             started,
+            asked,
             held_back,
             answer,
         } = called;
+        self.ledger.asked(asked);
         let route = Arc::clone(&ready.route);
         let target = &route.targets[ready.index];
         if held_back {
@@ -231,8 +233,18 @@ impl Work {
                     true => sent.plan.or_else(|| self.call.plan_of_same(sent.endpoint)),
                     false => sent.plan,
                 };
-                if let (Outlet::Begun(begun), Some(plan)) = (&mut outlet, &plan) {
-                    begun.restart(plan);
+                match (&mut outlet, &plan) {
+                    (Outlet::Fresh(_), _) => {}
+                    (Outlet::Begun(begun), Some(plan)) => begun.restart(plan),
+                    (Outlet::Begun(_), None) => {
+                        // It cannot be read here, so it cannot be compared.
+                        self.outlet = Some(outlet);
+                        let took = sent.started.elapsed();
+                        self.ledger
+                            .attempt_ended(sent.target, Outcome::Cancelled, took, "unread");
+                        let (why, told) = (Failure::BrokenOff, None);
+                        return Some(Failed { why, told });
+                    }
                 }
                 let question = self.call.question();
                 let response_id = &self.response_id;

@@ -6,7 +6,7 @@
 //!
 //! Start at [`Work::ask_twice`].
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender};
@@ -26,13 +26,14 @@ use crate::thread::{self, Builder, Handle, Role};
 
 /// Cancels both attempts where the call is cancelled.
 struct Both {
-    call: Arc<Cancel>,
+    /// The call's handle holds this.
+    call: Weak<Cancel>,
     attempts: [Arc<Cancel>; 2],
 }
 
 impl Abort for Both {
     fn abort(&self) {
-        if let Some(reason) = self.call.reason() {
+        if let Some(reason) = self.call.upgrade().and_then(|call| call.reason()) {
             for attempt in &self.attempts {
                 attempt.cancel(reason);
             }
@@ -74,7 +75,7 @@ impl Work {
         route.count_call();
         let cancels = [Arc::new(Cancel::new()), Arc::new(Cancel::new())];
         cancel.attach(Arc::new(Both {
-            call: Arc::clone(cancel),
+            call: Arc::downgrade(cancel),
             attempts: cancels.clone(),
         }));
         let (tell, told) = channel::bounded(2);
@@ -87,7 +88,7 @@ impl Work {
             &tell,
             &mut running,
             &mut failed,
-        )?;
+        );
         let early = match running.is_empty() {
             true => None,
             false => told.recv_timeout(after).map(Some).unwrap_or_else(|error| {
@@ -99,7 +100,6 @@ impl Work {
                         &mut fastrand::f64,
                     );
                     if let Some(second) = second {
-                        // Its failure to begin is no failure of the call's.
                         let mut unable = Vec::new();
                         self.launch(
                             decoded,
@@ -115,7 +115,9 @@ impl Work {
                 None
             }),
         };
-        let answered = self.race(&route, early, &told, &mut running, &mut failed);
+        // Whoever waits for the attempts is told when all of them have ended, even in a panic.
+        drop(tell);
+        let answered = self.race(&route, early, told, &mut running, &mut failed);
         for loser in running {
             loser.thread.join();
         }
@@ -123,7 +125,7 @@ impl Work {
         (!answered).then_some(failed)
     }
 
-    /// Begins an attempt on a thread of its own. `None`: the call is over.
+    /// Begins an attempt on a thread of its own.
     fn launch(
         &mut self,
         decoded: &Arc<Decoded>,
@@ -132,13 +134,12 @@ impl Work {
         tell: &Sender<Called>,
         running: &mut Vec<Running>,
         failed: &mut Vec<(usize, Failed)>,
-    ) -> Option<()> {
+    ) {
         let (ready, ticket) = match self.prepare(&decoded.route, index) {
             Ok(prepared) => prepared,
-            Err(None) => return None,
-            Err(Some(unable)) => {
+            Err(unable) => {
                 failed.push((index, *unable));
-                return Some(());
+                return;
             }
         };
         self.ledger.streamed = decoded.scanned.stream && self.call.endpoint.streams();
@@ -169,7 +170,6 @@ impl Work {
                 failed.push((index, Failed::to_begin()));
             }
         }
-        Some(())
     }
 
     /// Waits for the first attempt that begins to answer, and answers with it. Returns whether the
@@ -178,7 +178,7 @@ impl Work {
         &mut self,
         route: &Arc<Route>,
         early: Option<Called>,
-        told: &Receiver<Called>,
+        told: Receiver<Called>,
         running: &mut [Running],
         failed: &mut Vec<(usize, Failed)>,
     ) -> bool {
@@ -205,12 +205,16 @@ impl Work {
             let is_answer = called.answer.as_ref().is_ok_and(|it| it.status < 400);
             if is_answer {
                 self.let_go(route, running, hedged, index);
+                // What the other one still answers is nobody's: its connection is free at once.
+                drop(told);
+                let failure = self.handle(called);
+                let answered = failure.is_none();
+                failed.extend(failure.map(|failure| (index, failure)));
+                return answered;
             }
             match self.handle(called) {
                 None => {
-                    if !is_answer {
-                        self.let_go(route, running, hedged, index);
-                    }
+                    self.let_go(route, running, hedged, index);
                     return true;
                 }
                 Some(failure) => failed.push((index, failure)),

@@ -67,12 +67,16 @@ impl Able {
     /// Whether nothing that is known speaks against it.
     fn can(&self, needs: &Needs) -> bool {
         let has = |needed: bool, able: Option<bool>| !needed || able != Some(false);
-        let fits = |needed: u64| self.context_tokens.is_none_or(|own| own >= needed);
         self.endpoint
             && has(needs.tools, self.tools)
             && has(needs.images, self.images)
             && has(needs.streaming, self.streaming)
-            && needs.context_tokens.is_none_or(fits)
+    }
+
+    /// Whether prompt and answer fit, as far as is known.
+    fn has_room(&self, needs: &Needs) -> bool {
+        let fits = |needed: u64| self.context_tokens.is_none_or(|own| own >= needed);
+        needs.context_tokens.is_none_or(fits)
     }
 }
 
@@ -150,7 +154,8 @@ impl Itinerary {
                 attempts: 0,
                 rest_until: None,
                 is_out: !candidate.able.can(needs),
-                is_last_resort: false,
+                // How long a prompt is, is an estimate: it orders targets and refuses none.
+                is_last_resort: !candidate.able.has_room(needs),
                 is_paid: false,
             })
             .collect();

@@ -51,6 +51,9 @@ pub struct Ledger {
     path: String,
     /// The running attempt's, for its breaker.
     ticket: Option<Ticket>,
+    asked: Option<Instant>,
+    /// The caller has been sent a part of a stream.
+    pub stream_begun: bool,
     /// The names of what the provider was not told, or the caller cannot be.
     pub dropped: String,
     /// What of the answer was estimated here.
@@ -87,6 +90,8 @@ impl Ledger {
             upstream_request_id: String::new(),
             path: String::new(),
             ticket: None,
+            asked: None,
+            stream_begun: false,
             dropped: String::new(),
             estimated: "",
             note: String::new(),
@@ -170,7 +175,14 @@ impl Ledger {
 
     /// The first event of the running attempt's stream has come.
     pub fn first_event_came(&mut self) {
-        self.first_event = Some(self.received.elapsed());
+        if self.first_event.is_none() {
+            self.first_event = Some(self.received.elapsed());
+        }
+    }
+
+    /// When the running attempt was about to be sent.
+    pub const fn asked(&mut self, at: Option<Instant>) {
+        self.asked = at;
     }
 
     /// The rate limit held a request back.
@@ -198,7 +210,9 @@ impl Ledger {
         self.dropped = dropped;
         self.ticket = Some(ticket);
         self.usage = Usage::default();
-        self.first_event = None;
+        if !self.stream_begun {
+            self.first_event = None;
+        }
         self.upstream_headers.clear();
         self.upstream_request_id.clear();
         self.note.clear();
@@ -229,10 +243,12 @@ impl Ledger {
         took: Duration,
         how: &str,
     ) -> Arc<ProviderMetrics> {
-        let waited = self.received.elapsed().saturating_sub(took);
-        let first = self
-            .first_event
-            .map_or(took, |first| first.saturating_sub(waited));
+        // Without the waits for a permit and for a turn, which are our own.
+        let asked = self.asked.take().map_or(took, |asked| asked.elapsed());
+        let since_first = self.first_event.map_or(Duration::ZERO, |first| {
+            self.received.elapsed().saturating_sub(first)
+        });
+        let first = asked.saturating_sub(since_first);
         let in_flight = || target.provider.permits_in_use();
         let governor = target.provider.governor();
         if let Some(calls) = governor.ended(&target.breaker, ticket, outcome, first, in_flight) {

@@ -2,14 +2,15 @@
 //!
 //! Nothing is looked for in a body unless a target of the route is known to lack it.
 
-use memchr::memmem;
-
 use super::call::Decoded;
 use super::itinerary::{Able, Candidate, Needs};
 use super::stages::CallParts;
 use crate::provider::route::{Route, Target};
 use crate::wire::json::view::View;
 use crate::wire::{Endpoint, estimate};
+
+/// A turn holds parts, a tool's result among them holds parts of its own.
+const PART_DEPTH_MAX: u32 = 2;
 
 /// What the call needs, as far as any target of its route may lack it.
 pub(super) fn of(call: &CallParts, decoded: &Decoded) -> Needs {
@@ -20,7 +21,7 @@ pub(super) fn of(call: &CallParts, decoded: &Decoded) -> Needs {
     Needs {
         context_tokens: any(|it| it.context_tokens.is_some()).then(|| context_tokens(text())),
         tools: any(|it| it.tools == Some(false)) && has_tools(text()),
-        images: any(|it| it.images == Some(false)) && has_images(body),
+        images: any(|it| it.images == Some(false)) && has_images(text()),
         streaming: decoded.scanned.stream && call.endpoint.streams(),
     }
 }
@@ -53,16 +54,25 @@ fn has_tools(body: View<'_>) -> bool {
     tools.is_some_and(|tools| tools.items().next().is_some())
 }
 
-/// Whether a part of any dialect that is an image is there; its key or type as bytes, which an
-/// escaped quote keeps a text from looking like.
-fn has_images(body: &[u8]) -> bool {
-    [
-        b"\"image_url\"".as_slice(),
-        b"\"image\"",
-        b"\"input_image\"",
-    ]
-    .iter()
-    .any(|sign| memmem::find(body, sign).is_some())
+/// Whether a part of the conversation, of any dialect, is an image.
+fn has_images(body: View<'_>) -> bool {
+    let turns = body.get("messages").or_else(|| body.get("input"));
+    turns.is_some_and(|turns| {
+        turns
+            .items()
+            .any(|turn| is_or_holds_image(turn, PART_DEPTH_MAX))
+    })
+}
+
+/// A turn's parts, and the parts of a tool's result among them.
+fn is_or_holds_image(part: View<'_>, depth: u32) -> bool {
+    let kind = part.get("type").and_then(View::string);
+    if matches!(kind.as_deref(), Some("image" | "image_url" | "input_image")) {
+        return true;
+    }
+    let inside = part.get("content").or_else(|| part.get("output"));
+    depth > 0
+        && inside.is_some_and(|parts| parts.items().any(|it| is_or_holds_image(it, depth - 1)))
 }
 
 #[cfg(test)]
@@ -74,8 +84,19 @@ mod tests {
         let tools = |body: &str| has_tools(View::new(body));
         assert!(tools(r#"{"tools":[{}]}"#) && tools(r#"{"functions":[{}]}"#));
         assert!(!tools(r#"{"tools":[]}"#) && !tools(r#"{"tools":null}"#) && !tools("{}"));
-        assert!(has_images(br#"{"type":"image","source":1}"#));
-        assert!(!has_images(br#"{"text":"an \"image\" of it"}"#));
+        let images = |body: &str| has_images(View::new(body));
+        assert!(images(
+            r#"{"messages":[{"role":"user","content":[{"type":"image_url"}]}]}"#
+        ));
+        assert!(images(
+            r#"{"input":[{"role":"user","content":[{"type":"input_image"}]}]}"#
+        ));
+        assert!(images(
+            r#"{"messages":[{"content":[{"type":"tool_result","content":[{"type":"image"}]}]}]}"#
+        ));
+        assert!(!images(
+            r#"{"messages":[{"role":"user","content":"image"}],"tools":[{"name":"image"}]}"#
+        ));
         let body = View::new(r#"{"messages":[{"content":"12345678"}],"max_tokens":100}"#);
         assert_eq!(context_tokens(body), 2 + 4 + 100);
     }

@@ -21,6 +21,8 @@ use crate::wire::translate::{self, Plan, StructuredOutput, Translated};
 
 /// Responses whose items one call may refer to: each is looked up by itself.
 const REFERENCED_MAX: usize = 100;
+/// And what these hold together.
+const REFERENCED_BYTES_MAX: usize = 64 << 20;
 
 /// What of a call its translation needs.
 pub struct Question<'a> {
@@ -31,14 +33,6 @@ pub struct Question<'a> {
     pub deadline: Instant,
     /// Whether nothing may be lost.
     pub strict: bool,
-}
-
-/// Why a call cannot go to a target.
-pub enum Unfit {
-    /// It cannot be said in the target's dialect, or not without a loss; to another it may.
-    Here(ApiError),
-    /// It is no call, or goes on with what is not there.
-    Anywhere(ApiError),
 }
 
 /// A call as one target is asked it.
@@ -53,12 +47,13 @@ impl Passage {
     /// The way to `target`, which is asked at `endpoint`.
     ///
     /// # Errors
-    /// See [`Unfit`].
+    /// The call cannot be said in the target's dialect, or not without a loss, or goes on with a
+    /// conversation that is not here. Another target may take it.
     pub fn new(
         question: &Question<'_>,
         target: &Target,
         endpoint: Endpoint,
-    ) -> Result<Self, Unfit> {
+    ) -> Result<Self, ApiError> {
         let translated = match endpoint == question.caller {
             true => None,
             false => Some(question.translate(target, endpoint)?),
@@ -96,11 +91,11 @@ impl Passage {
 }
 
 impl Question<'_> {
-    fn translate(&self, target: &Target, endpoint: Endpoint) -> Result<Translated, Unfit> {
+    fn translate(&self, target: &Target, endpoint: Endpoint) -> Result<Translated, ApiError> {
         // It was scanned before, which holds it to UTF-8.
         let text = str::from_utf8(self.body).unwrap_or_default();
         let past = match self.caller {
-            Endpoint::Responses => self.past(View::new(text)).map_err(Unfit::Anywhere)?,
+            Endpoint::Responses => self.past(View::new(text))?,
             _ => Past::default(),
         };
         let past = past.items();
@@ -114,16 +109,14 @@ impl Question<'_> {
                 Configured::Tool => StructuredOutput::Tool,
             },
         };
-        let translated = translate::request(self.caller, endpoint, text, &past, &target)
-            .map_err(|error| Unfit::Here(error.into()))?;
+        let translated = translate::request(self.caller, endpoint, text, &past, &target)?;
         if self.strict && !translated.dropped.is_empty() {
             let message = format!(
                 "the provider's API has no counterpart for {}; leave it out, ask for a model of \
                  the other vendor, or let the operator set `strict: false` on the coordinator",
                 translated.dropped
             );
-            let error = ApiError::new(Kind::InvalidRequest, message);
-            return Err(Unfit::Here(error.code("not_translatable")));
+            return Err(ApiError::new(Kind::InvalidRequest, message).code("not_translatable"));
         }
         Ok(translated)
     }
@@ -178,11 +171,12 @@ impl Question<'_> {
         let mut kept = Vec::new();
         for id in ids {
             let found = self.store.conversation(&id, self.scope, self.deadline);
-            kept.extend(
-                found
-                    .map_err(|error| unavailable(&error))?
-                    .and_then(|mut chain| chain.pop()),
-            );
+            let found = found.map_err(|error| unavailable(&error))?;
+            kept.extend(found.and_then(|mut chain| chain.pop()));
+            let bytes: usize = kept.iter().map(|it| it.input.len() + it.body.len()).sum();
+            if bytes > REFERENCED_BYTES_MAX {
+                return Err(unavailable(&StoreError::TooLong));
+            }
         }
         Ok(Past {
             kept,

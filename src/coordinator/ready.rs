@@ -50,6 +50,8 @@ pub struct Ready {
 pub struct Called {
     pub ready: Ready,
     pub started: Instant,
+    /// When it was about to be sent, all waits behind it; `None`: it was not.
+    pub asked: Option<Instant>,
     /// The rate limit held it back.
     pub held_back: bool,
     pub answer: Result<Answer, ProviderError>,
@@ -65,7 +67,7 @@ impl Ready {
     pub fn call(self, asking: &Asking, cancel: &Arc<Cancel>) -> Called {
         let target = self.target();
         let headers = forwarded(&asking.request, target, self.endpoint.dialect());
-        let held_back = Cell::new(false);
+        let (held_back, asked) = (Cell::new(false), Cell::new(None));
         let started = Instant::now();
         let answer = target.provider.call(&Outbound {
             endpoint: self.endpoint,
@@ -79,12 +81,14 @@ impl Ready {
             cancel,
             deadline: asking.deadline,
             pace: &target.pace,
+            asked: &asked,
             held_back: &held_back,
         });
         thread::set_state(thread::State::Running);
         Called {
             ready: self,
             started,
+            asked: asked.get(),
             held_back: held_back.get(),
             answer,
         }

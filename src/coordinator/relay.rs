@@ -234,7 +234,8 @@ impl Way<'_> {
         if self.writer.is_none() {
             self.writer = self.begin();
         }
-        if let Some(end) = &ended {
+        // A failure may be somebody else's to mend; whoever concludes settles that.
+        if let Some(end) = ended.as_ref().filter(|end| !matches!(end, End::Failed(_))) {
             self.settle(end);
         }
         let Some(writer) = &mut self.writer else {
@@ -375,6 +376,7 @@ impl Way<'_> {
 
     fn begin(&mut self) -> Option<StreamWriter> {
         let responder = self.responder.take()?;
+        self.relay.ledger.stream_begun = true;
         let mut head = self.relay.ledger.response(200);
         let content_type = match self.translator {
             None => self.relay.ledger.content_type(),

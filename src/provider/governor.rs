@@ -32,6 +32,7 @@ pub struct Governor {
     breakers: Breakers,
     budget: Budget,
     keys: Keys,
+    key_count: usize,
     /// An only key is used whatever became of it, so nobody needs to ask.
     has_one_key: bool,
     adaptive: Option<Mutex<Adaptive>>,
@@ -47,6 +48,7 @@ impl Governor {
             breakers: Breakers::new(config.breaker),
             budget: Budget::new(Instant::now()),
             keys: Keys::new(keys),
+            key_count: keys.get(),
             has_one_key: keys.get() == 1,
             adaptive: config
                 .adaptive
@@ -104,18 +106,21 @@ impl Governor {
         self.budget.try_retry(now)
     }
 
-    /// Waits until the rate and the model's pace let a call go; returns how long that took.
+    /// Waits until the configured rate lets a call go; returns how long that took.
     ///
     /// # Errors
     /// The deadline comes first, or a cancel.
     pub fn wait_for_turn(
         &self,
-        pace: &Limiter,
         cancel: &Cancel,
         deadline: Instant,
     ) -> Result<Duration, limiter::Refused> {
-        let paced = pace.acquire(cancel, deadline)?;
-        Ok(paced + self.limiter.acquire(cancel, deadline)?)
+        self.limiter.acquire(cancel, deadline)
+    }
+
+    /// How many keys there are, 1 if there is none.
+    pub const fn keys(&self) -> usize {
+        self.key_count
     }
 
     /// The key for the next request.

@@ -98,6 +98,8 @@ pub struct Outbound<'a> {
     pub deadline: Instant,
     /// How fast the model may be asked; see [`Governor::pace`].
     pub pace: &'a Limiter,
+    /// Set to the time at which the request was about to be sent, all waits behind it.
+    pub asked: &'a Cell<Option<Instant>>,
     /// Set if the rate limit held the request back.
     pub held_back: &'a Cell<bool>,
 }
@@ -253,8 +255,17 @@ impl Provider {
         if let Some(reason) = outbound.cancel.reason() {
             return Err(Cause::Cancelled(reason));
         }
+        // Whoever waits for one model's quota to come back must not hold what the others need.
+        self.wait(
+            outbound,
+            outbound.pace.acquire(outbound.cancel, outbound.deadline),
+        )?;
         let permit = self.permit(outbound)?;
-        self.turn(outbound)?;
+        let turn = self
+            .governor
+            .wait_for_turn(outbound.cancel, outbound.deadline);
+        self.wait(outbound, turn)?;
+        outbound.asked.set(Some(Instant::now()));
         let own = match outbound.streamed {
             true => self.first_token_timeout,
             false => self.timeout,
@@ -290,17 +301,19 @@ impl Provider {
         })
     }
 
-    /// Waits until the rate limit lets the request go.
-    fn turn(&self, outbound: &Outbound<'_>) -> Result<(), Cause> {
-        let governor = &self.governor;
-        let waited = governor.wait_for_turn(outbound.pace, outbound.cancel, outbound.deadline);
+    /// What came of a wait for a limiter.
+    fn wait(
+        &self,
+        outbound: &Outbound<'_>,
+        waited: Result<Duration, limiter::Refused>,
+    ) -> Result<(), Cause> {
         if waited != Ok(Duration::ZERO) {
             outbound.held_back.set(true);
         }
         waited.map(drop).map_err(|refused| match refused {
             limiter::Refused::Deadline => {
                 let now = Instant::now();
-                let free = governor.next_free(outbound.pace, now);
+                let free = self.governor.next_free(outbound.pace, now);
                 Cause::RateLimited(free.saturating_duration_since(now))
             }
             // The caller of this puts the reason in its place.
@@ -322,13 +335,15 @@ impl Provider {
             key.map_err(|until| Cause::RateLimited(until.saturating_duration_since(now)))
         };
         let mut with = key(Instant::now())?;
+        let mut left = self.governor.keys();
         loop {
             let response = upstream.send(lease.client(upstream), outbound, with, time.by)?;
             let status = response.status().as_u16();
             let headers = headers::pairs(response.headers());
             let (hints, other_key) = self.governor.heed(status, headers, with, outbound.pace);
-            // Each refusal takes a key out, so this ends.
-            let another = other_key.then(|| key(Instant::now()));
+            // One that rests may be back before the last one is asked: each has one turn in a call.
+            left -= 1;
+            let another = (other_key && left > 0).then(|| key(Instant::now()));
             let Some(Ok(another)) = another else {
                 return Ok((response, hints.retry_after));
             };

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::error::Cause;
+use super::error::{Cause, Phase};
 
 /// Until when an attempt may take, and whose limit that is.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +25,8 @@ impl Time {
 
     pub fn judge(self, cause: Cause) -> Cause {
         match (cause, self.scant) {
-            (Cause::Timeout(_), Some(left)) => Cause::Deadline(left),
+            // A connection has a time of its own, which is the provider's to keep.
+            (Cause::Timeout(phase), Some(left)) if phase != Phase::Connect => Cause::Deadline(left),
             (cause, _) => cause,
         }
     }

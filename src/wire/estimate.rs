@@ -21,14 +21,15 @@ const DEPTH_MAX: u32 = 16;
 /// What each message costs beside its text.
 const MESSAGE_TOKENS: u64 = 4;
 
-/// The tokens of the prompt of a request in Anthropic's dialect: system prompt, messages, tools.
+/// The tokens of the prompt of a request in any dialect: system prompt, conversation, tools.
 /// At least 1.
 pub fn input_tokens(body: View<'_>) -> u64 {
     let mut tokens = 0_u64;
     for (key, value) in body.members() {
         match key.as_ref() {
-            "system" => tokens += texts(value) + MESSAGE_TOKENS,
-            "messages" => {
+            "system" | "instructions" => tokens += texts(value) + MESSAGE_TOKENS,
+            "input" if value.is_string() => tokens += texts(value) + MESSAGE_TOKENS,
+            "messages" | "input" => {
                 let messages = value.items();
                 tokens += messages.map(|it| texts(it) + MESSAGE_TOKENS).sum::<u64>();
             }
@@ -55,8 +56,11 @@ fn texts(value: View<'_>) -> u64 {
             open.extend(value.items().map(|value| (value, depth + 1)));
         } else if value.is_object() {
             match value.get("type").and_then(View::string).as_deref() {
-                Some("image") => tokens += IMAGE_TOKENS,
+                Some("image" | "image_url" | "input_image") => tokens += IMAGE_TOKENS,
                 Some("document") => tokens += document(value),
+                Some("file" | "input_file") => {
+                    tokens += value.text().len() as u64 / DOCUMENT_BYTES_PER_TOKEN;
+                }
                 _ => {
                     let worth = |(key, _): &(std::borrow::Cow<'_, str>, View<'_>)| {
                         !matches!(

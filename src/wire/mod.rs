@@ -12,6 +12,7 @@
 
 pub mod anthropic;
 pub mod chat;
+pub mod choices;
 pub mod errors;
 pub mod estimate;
 pub mod form;

@@ -6,6 +6,7 @@
 //!
 //! Start at [`StreamWatch::observe`].
 
+use super::choices::Choices;
 use super::json::view::View;
 use super::sse::Event;
 use super::usage::Usage;
@@ -44,7 +45,7 @@ pub struct Finish {
     pub complete: bool,
     /// The provider's own reason, if it reported an error within the stream.
     pub error: Option<String>,
-    /// Whether the model said why it stopped. With `complete` false: the answer's text is all
+    /// Whether the model said why it stopped, of every choice that began. With `complete` false: the answer's text is all
     /// there, and only the marker is missing.
     pub finish_reason: bool,
     /// Whether any part of the answer came: a call whose stream never began can be made again.
@@ -60,6 +61,7 @@ pub struct StreamWatch {
     endpoint: Endpoint,
     events: u64,
     ended: bool,
+    choices: Choices,
     finish: Finish,
 }
 
@@ -70,6 +72,7 @@ impl StreamWatch {
             endpoint,
             events: 0,
             ended: false,
+            choices: Choices::default(),
             finish: Finish::default(),
         }
     }
@@ -88,7 +91,13 @@ impl StreamWatch {
         if let Some(usage) = mark.usage {
             self.finish.usage.update(usage);
         }
-        self.finish.finish_reason |= mark.finish;
+        match self.endpoint {
+            Endpoint::Messages | Endpoint::Responses => self.finish.finish_reason |= mark.finish,
+            _ => {
+                self.choices.observe(data, mark.finish);
+                self.finish.finish_reason = self.choices.are_done();
+            }
+        }
         if mark.error.is_some() {
             self.finish.error = mark.error;
             return Observed::Error;

@@ -60,6 +60,7 @@ fn outbound(cancel: &Arc<Cancel>, streamed: bool) -> Outbound<'_> {
         request_id: "req-1",
         cancel,
         pace: Box::leak(Box::new(Limiter::new(None))),
+        asked: Box::leak(Box::default()),
         held_back: Box::leak(Box::default()),
         deadline: Instant::now() + Duration::from_secs(20),
     }

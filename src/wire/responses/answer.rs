@@ -208,7 +208,7 @@ mod tests {
         };
         let refusal = json!({"type": "refusal", "refusal": "no"});
         let expected = json!([
-            {"id": "rs_1_0", "type": "reasoning", "encrypted_content": "sig",
+            {"id": "rs_1_0", "type": "reasoning", "encrypted_content": "signed:sig",
                 "summary": [{"type": "summary_text", "text": "t"}]},
             {"id": "rs_1_1", "type": "reasoning", "summary": [], "encrypted_content": "redacted:x="},
             message("msg_1_2", json!([output_text("a"), refusal])),

@@ -6,6 +6,7 @@
 //! [`read_turns`].
 
 use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::form::{Arguments, Dropped, Part, PartKind, Role, Turn, Untranslatable};
 use super::super::json::view::{Lit, View};
@@ -16,6 +17,8 @@ use super::fields::{self, Fields, OWN_ONLY, Path};
 /// How the `encrypted_content` of what the provider itself encrypted begins. A signature, which
 /// is in base 64, cannot.
 pub(super) const REDACTED: &str = "redacted:";
+/// How the `encrypted_content` of a thought begins that a provider signed; the signature follows.
+pub(super) const SIGNED: &str = "signed:";
 
 /// The members of any item. One list for all kinds, since the kind is known only after the walk.
 /// `status` and `created_by` say nothing to a model.
@@ -44,15 +47,23 @@ pub(super) fn read_turns<'a>(
     past: &[View<'a>],
     dropped: &mut Dropped,
 ) -> Result<(), Untranslatable> {
+    let before = Path::Top.member("previous_response_id");
+    let referenced: BTreeSet<Cow<'a, str>> = references(input, past).into_iter().collect();
+    let own_ids = past.iter().map(|item| id_among(*item, &referenced));
+    let own_ids: Vec<Option<Cow<'a, str>>> = own_ids.collect();
+    let by_id = own_ids
+        .iter()
+        .zip(past)
+        .filter_map(|(id, item)| Some((id.clone()?, *item)))
+        .collect();
     let mut reader = Reader {
         turns,
-        past,
+        by_id,
+        placed: BTreeSet::new(),
         dropped,
     };
-    let before = Path::Top.member("previous_response_id");
-    let referenced = references(input, past);
     for (number, item) in past.iter().enumerate() {
-        if is_one_of(*item, &referenced) {
+        if own_ids[number].is_some() {
             continue;
         }
         reader.item(*item, &before.item(number))?;
@@ -148,19 +159,21 @@ fn is_reference(kind: Option<View<'_>>, role: Option<View<'_>>) -> bool {
     }
 }
 
-/// Whether the item, no reference itself, has one of these ids.
-fn is_one_of(item: View<'_>, ids: &[Cow<'_, str>]) -> bool {
-    !ids.is_empty()
-        && reference(item).is_none()
-        && item
-            .get("id")
-            .and_then(View::string)
-            .is_some_and(|id| ids.contains(&id))
+/// The item's id, if it is one of these and the item no reference itself.
+fn id_among<'a>(item: View<'a>, ids: &BTreeSet<Cow<'a, str>>) -> Option<Cow<'a, str>> {
+    if ids.is_empty() || reference(item).is_some() {
+        return None;
+    }
+    let id = item.get("id").and_then(View::string)?;
+    ids.contains(&id).then_some(id)
 }
 
 struct Reader<'a, 't> {
     turns: &'t mut Vec<Turn<'a>>,
-    past: &'t [View<'a>],
+    /// The items of the past that are referred to.
+    by_id: BTreeMap<Cow<'a, str>, View<'a>>,
+    /// Those that stand in their place by now.
+    placed: BTreeSet<Cow<'a, str>>,
     dropped: &'t mut Dropped,
 }
 
@@ -187,9 +200,14 @@ impl<'a> Reader<'a, '_> {
     /// be made twice.
     fn referenced(&mut self, known: &Known<'a, '_>, at: &Path<'_>) -> Result<(), Untranslatable> {
         let id = known.need_lit("id")?.unescape();
-        let is_it = |item: &&View<'a>| is_one_of(**item, std::slice::from_ref(&id));
-        match self.past.iter().find(is_it) {
-            Some(item) => self.item(*item, at),
+        if !self.placed.insert(id.clone()) {
+            // One reference costs a few bytes, and what it stands for may be megabytes.
+            return Err(at
+                .member("id")
+                .fault_of(&id, "which was referred to before"));
+        }
+        match self.by_id.get(&id).copied() {
+            Some(item) => self.item(item, at),
             None => Err(at
                 .member("id")
                 .fault_of(&id, "of which nothing is known here: send the item itself")),
@@ -267,7 +285,12 @@ impl<'a> Reader<'a, '_> {
         }
         let signature = known.lit("encrypted_content")?;
         let redacted = signature.as_ref().and_then(|it| it.strip_prefix(REDACTED));
-        let thinking = match (text.is_empty(), redacted, signature) {
+        let signed = signature.as_ref().and_then(|it| it.strip_prefix(SIGNED));
+        if signature.is_some() && redacted.is_none() && signed.is_none() {
+            // What OpenAI encrypted says nothing to anybody else, who would refuse it.
+            at.drop("encrypted_content", self.dropped);
+        }
+        let thinking = match (text.is_empty(), redacted, signed) {
             (true, Some(redacted), _) => PartKind::RedactedThinking(redacted),
             // It only stands for what the vendor keeps under its id.
             (true, None, None) => return Ok(()),
@@ -339,7 +362,7 @@ mod tests {
         check(
             r#"[{"role":"user","content":"a"},
             {"type":"reasoning","id":"rs_1","summary":[{"type":"summary_text","text":"t"},
-            {"type":"summary_text","text":"u"}],"encrypted_content":"sig="},
+            {"type":"summary_text","text":"u"}],"encrypted_content":"signed:sig="},
             {"type":"message","role":"assistant","id":"msg_1","status":"completed","content":
             [{"type":"output_text","text":"b","annotations":[]},{"type":"refusal","refusal":"no"}]},
             {"role":"assistant","content":"c"},
@@ -366,7 +389,7 @@ mod tests {
             r#"assistant: think "t" -"#,
         );
         check_one(
-            r#""summary":[],"encrypted_content":"sig""#,
+            r#""summary":[],"encrypted_content":"signed:sig""#,
             r#"assistant: think "" sig"#,
         );
         check_one(

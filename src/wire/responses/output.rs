@@ -6,7 +6,7 @@
 use super::super::form::{Part, PartKind};
 use super::super::json::view::Lit;
 use super::super::json::write::Writer;
-use super::items::REDACTED;
+use super::items::{REDACTED, SIGNED};
 
 /// How the ids of responses begin.
 const RESPONSE_PREFIX: &str = "resp_";
@@ -149,7 +149,7 @@ impl Reasoning<'_> {
             match self.encrypted {
                 Encrypted::Nothing => {}
                 Encrypted::Signature(lit) => {
-                    it.key("encrypted_content").lit(lit);
+                    it.key("encrypted_content").joined([&Lit::of(SIGNED), lit]);
                 }
                 Encrypted::Redacted(lit) => {
                     it.key("encrypted_content")

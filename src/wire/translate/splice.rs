@@ -109,6 +109,8 @@ impl Splice {
                 }
             }
             Event::Finish { .. } | Event::End if self.is_behind() => return Err(Differs),
+            // They were delivered with what is being compared.
+            Event::Logprobs { .. } if self.at.is_some() => {}
             event => {
                 self.has_started |= matches!(event, Event::Start { .. });
                 out.push(event);
@@ -191,6 +193,7 @@ impl Splice {
         self.bytes += said.len();
         if self.bytes > DELIVERED_BYTES_MAX {
             self.is_lost = true;
+            self.at = None;
             self.parts
                 .iter_mut()
                 .for_each(|part| part.text = String::new());

@@ -164,7 +164,7 @@ fn items_of_all_kinds_follow_each_other() {
         "completed",
     ];
     assert_eq!(names(&events), expected);
-    assert_eq!(events[7]["item"]["encrypted_content"], "sig");
+    assert_eq!(events[7]["item"]["encrypted_content"], "signed:sig");
     assert_eq!(events[9]["item"]["encrypted_content"], "redacted:x");
     let done = json!({"type": "response.function_call_arguments.done", "sequence_number": 18,
         "item_id": "fc_1_3", "output_index": 3, "name": "f", "arguments": "{}"});
