@@ -8,6 +8,8 @@
 mod common;
 
 mod abort;
+mod admin;
+mod admin_socket;
 mod auth;
 mod bodies;
 mod chat;
