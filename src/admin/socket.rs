@@ -147,7 +147,8 @@ pub fn is_dead(error: &io::Error) -> bool {
     )
 }
 
-/// Who is at the other end of a connection: user id and process id.
+/// Who is at the other end of a connection: user id and process id, as they were when it connected
+/// (`SO_PEERCRED`, unix(7)).
 ///
 /// # Errors
 /// The kernel does not say, which it does for unix sockets.
