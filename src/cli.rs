@@ -1,8 +1,10 @@
 //! The command line: flags in, exit code out.
 //!
 //! Nothing is decided here beyond which part of the program runs. Exit codes are a contract:
-//! 0 done, 1 failed, 2 usage, an invalid configuration or an address that is taken; a second
-//! TERM or INT ends with 128 and the signal's number.
+//! 0 done, 1 failed, 2 usage, an invalid configuration or an address that is taken, 3 no daemon
+//! answers `victor admin`; a second TERM or INT ends with 128 and the signal's number.
+
+mod admin;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -19,6 +21,8 @@ use crate::{config, diagnostics, front, log, orchestrator, simulator};
 const FAILED: u8 = 1;
 /// Exit code of what the operator can mend before anything runs.
 const USAGE: u8 = 2;
+/// Exit code of `victor admin` where no daemon answers.
+const NO_DAEMON: u8 = 3;
 
 /// The daemon between your programs and the LLM providers.
 #[derive(Parser)]
@@ -40,6 +44,8 @@ enum Command {
         #[arg(long)]
         demo: bool,
     },
+    /// Ask the running daemon, or tell it what to do.
+    Admin(admin::Arguments),
     /// Play a provider: both dialects, with every fault that a provider can show.
     Simulate {
         /// Where to listen.
@@ -65,6 +71,7 @@ pub fn run() -> ExitCode {
     };
     match arguments.command {
         Command::Serve { config, demo } => serve(config, demo),
+        Command::Admin(arguments) => admin::run(&arguments),
         Command::Simulate { listen, log } => simulate(listen, log),
     }
 }
@@ -82,17 +89,12 @@ fn serve(file: Option<PathBuf>, demo: bool) -> ExitCode {
     let config = match config::load(&source) {
         Ok(config) => config,
         Err(faults) => {
-            let mut stderr = std::io::stderr().lock();
-            for fault in &faults {
-                // Standard error that cannot be written to leaves only the exit code.
-                let _ = writeln!(stderr, "{fault}");
-            }
+            print_faults(&faults);
             let count = match faults.len() {
                 1 => "1 fault".to_owned(),
                 count => format!("{count} faults"),
             };
-            let _ = writeln!(stderr, "victor: {count} in the configuration; not started");
-            return ExitCode::from(USAGE);
+            return complain(&format!("{count} in the configuration; not started"), USAGE);
         }
     };
     let guard = match log::start(&config.logging) {
@@ -141,8 +143,17 @@ fn simulate(listen: SocketAddr, log: Option<PathBuf>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Prints every fault of a configuration, a line each.
+fn print_faults(faults: &[config::Fault]) {
+    let mut stderr = std::io::stderr().lock();
+    for fault in faults {
+        // Standard error that cannot be written to leaves only the exit code.
+        let _ = writeln!(stderr, "{fault}");
+    }
+}
+
 /// Says on standard error why the program ends.
 fn complain(message: &str, code: u8) -> ExitCode {
-    eprintln!("victor: {message}");
+    let _ = writeln!(std::io::stderr(), "victor: {message}");
     ExitCode::from(code)
 }

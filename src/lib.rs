@@ -4,6 +4,7 @@
 //! [`front`] reads it, [`api`] routes it, [`coordinator`] runs it on a worker, [`provider`]
 //! asks the vendor. `ARCHITECTURE.md` has the map and the invariants.
 
+pub mod admin;
 pub mod api;
 pub mod cancel;
 pub mod cli;

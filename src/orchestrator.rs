@@ -4,6 +4,7 @@
 //! Start at [`serve`]: it starts everything, says so, and then does what signals ask for until
 //! one of them asks for the end. A failed start leaves nothing behind but its message.
 
+mod administer;
 mod observe;
 
 use std::fmt;
@@ -15,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{self, Receiver, select};
 
+use crate::admin::server::Admin;
+use crate::admin::socket::{BindError, Socket};
 use crate::api::Api;
 use crate::config::CheckedConfig;
 use crate::config::checked::Server;
@@ -22,7 +25,7 @@ use crate::coordinator::{Coordinator, Registry};
 use crate::front::{self, Front, Limits};
 use crate::health::{Health, Lifecycle, Phase};
 use crate::metrics::{Event, Metrics};
-use crate::ops::{Ops, Sources};
+use crate::ops::Ops;
 use crate::provider::Providers;
 use crate::provider::route::Routes;
 use crate::signals::Signal;
@@ -41,7 +44,7 @@ const WEDGED_AFTER: Duration = Duration::from_secs(10);
 /// Why the daemon did not start.
 #[derive(Debug)]
 pub enum StartError {
-    /// Something the operator can mend: an address that is taken.
+    /// Something the operator can mend: an address or a socket that is taken.
     Usage(String),
     /// The system refused something.
     System(&'static str, io::Error),
@@ -70,6 +73,9 @@ struct Daemon {
     config: CheckedConfig,
     api: Front,
     ops: Ops,
+    admin: Admin,
+    /// A drain that was asked for on the admin plane.
+    drain_asked: Receiver<()>,
     coordinators: Arc<Registry>,
     providers: Arc<Providers>,
     store: Arc<Store>,
@@ -92,13 +98,7 @@ pub fn serve(config: CheckedConfig, signals: &Receiver<Signal>) -> Result<(), St
     }
     let daemon = Daemon::start(config)?;
     daemon.announce();
-    for signal in signals {
-        ::log::info!("{} received", signal.as_str());
-        if signal.ends() {
-            break;
-        }
-        daemon.attend(signal);
-    }
+    daemon.attend_until_the_end(signals);
     daemon.drain(signals);
     Ok(())
 }
@@ -108,6 +108,7 @@ impl Daemon {
         let system = |what| move |error| StartError::System(what, error);
         let api_listener = bind("server.listen", &config)?;
         let ops_listener = bind("ops.listen", &config)?;
+        let socket = bind_socket(&config)?;
         let limits = limits(&config)?;
         let metrics = Metrics::new(&config);
         let store = Store::open(&config.database)
@@ -137,24 +138,22 @@ impl Daemon {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let api = Front::start("api", api_listener, cores, limits, Arc::new(api))
             .map_err(system("the API plane cannot be started"))?;
-        let sources = Sources {
-            metrics: {
-                let metrics = Arc::clone(&metrics);
-                Box::new(move || metrics.render())
-            },
-            health: {
-                let health = Arc::clone(&health);
-                Box::new(move |path| health.answer(path))
-            },
-        };
+        let sources = observe::sources(&metrics, &health);
         let ops = Ops::start(ops_listener, sources, &config.state_dir)
             .map_err(system("the ops plane cannot be started"))?;
+        let (ask_drain, drain_asked) = channel::bounded(1);
+        let families =
+            administer::families(&config, &health, &metrics, &providers, &store, ask_drain);
+        let admin =
+            Admin::start(socket, families).map_err(system("the admin plane cannot be started"))?;
         observe::observe(&metrics, &health, &providers, &api);
         observe::observe_store(&metrics, &store);
         Ok(Self {
             config,
             api,
             ops,
+            admin,
+            drain_asked,
             coordinators,
             providers,
             store,
@@ -171,7 +170,7 @@ impl Daemon {
         let (api, ops) = (self.api.local_addr(), self.ops.local_addr());
         ::log::info!(
             version = env!("CARGO_PKG_VERSION"), api:% = api, ops:% = ops, demo = self.config.demo,
-            state_dir:% = self.config.state_dir.display(), keys = self.config.auth.keys.len(),
+            admin:% = self.admin.path().display(), state_dir:% = self.config.state_dir.display(), keys = self.config.auth.keys.len(),
             ready_ms = thread::uptime_ms();
             "victor is ready"
         );
@@ -184,6 +183,29 @@ impl Daemon {
         log::ready();
         println!("victor ready api={api} ops={ops}");
         systemd::notify(Notice::Ready);
+    }
+
+    /// Does what signals ask for until one of them, or the admin plane, asks for the end.
+    fn attend_until_the_end(&self, signals: &Receiver<Signal>) {
+        loop {
+            select! {
+                recv(signals) -> signal => match signal {
+                    Ok(signal) => {
+                        ::log::info!("{} received", signal.as_str());
+                        if signal.ends() {
+                            return;
+                        }
+                        self.attend(signal);
+                    }
+                    Err(_) => return,
+                },
+                // Its sender lives as long as the admin plane, which ends after this.
+                recv(self.drain_asked) -> _ => {
+                    ::log::info!("a drain was asked for by `victor admin`");
+                    return;
+                }
+            }
+        }
     }
 
     /// Does what a signal asks for, short of ending.
@@ -206,20 +228,18 @@ impl Daemon {
                 }
             }
             Signal::User1 => {
-                diagnostics::thread_dump::dump(self.log_folder().as_deref());
+                diagnostics::thread_dump::dump(log_folder(&self.config).as_deref());
                 self.metrics.event(Event::ThreadDump);
             }
-            _ => {}
+            // The first one after a drain was asked for on the admin plane.
+            Signal::Terminate | Signal::Interrupt => {
+                ::log::info!(
+                    "draining already; a second {} ends at once",
+                    signal.as_str()
+                );
+            }
+            Signal::User2 => {}
         }
-    }
-
-    fn log_folder(&self) -> Option<PathBuf> {
-        self.config
-            .logging
-            .file
-            .as_deref()
-            .and_then(Path::parent)
-            .map(Path::to_owned)
     }
 
     /// Ends: no new calls, the calls in flight to their end, then everything else.
@@ -243,6 +263,7 @@ impl Daemon {
                 self.config.server.drain_timeout.as_secs_f64()
             );
         }
+        self.admin.stop();
         self.ops.stop();
         let left = deadline.saturating_duration_since(Instant::now());
         self.api.stop(left.max(LAST_BYTES_MIN));
@@ -293,6 +314,22 @@ fn bind(key: &str, config: &CheckedConfig) -> Result<TcpListener, StartError> {
         config.server.listen
     };
     front::bind(address).map_err(|error| StartError::Usage(format!("{key}: {error}")))
+}
+
+/// Listens on the admin socket. A daemon that lives there already is the operator's to end.
+fn bind_socket(config: &CheckedConfig) -> Result<Socket, StartError> {
+    Socket::bind(&config.admin.socket).map_err(|error| match error {
+        BindError::System(_, error) => {
+            StartError::System("admin.socket cannot be listened on", error)
+        }
+        other => StartError::Usage(format!("admin.socket: {other}")),
+    })
+}
+
+/// The folder of the log file, where thread dumps go.
+fn log_folder(config: &CheckedConfig) -> Option<PathBuf> {
+    let file = config.logging.file.as_deref();
+    file.and_then(Path::parent).map(Path::to_owned)
 }
 
 /// The API plane's limits; its connections are cut to what the limit of open files allows.

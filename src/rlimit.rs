@@ -8,9 +8,9 @@ use std::io;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors set aside for everything but clients and providers: standard streams, log, dumps,
-/// SQLite with its journal, pollers, listeners, the admin socket, `/proc`, and the ops plane with
-/// its 64 connections.
-pub const RESERVE_BASE: usize = 160;
+/// SQLite with its journal, pollers, listeners, `/proc`, the ops plane with its 64 connections, and
+/// the admin plane with its 16.
+pub const RESERVE_BASE: usize = 176;
 
 /// Raises the soft limit of open files to the hard one and returns it; [`u64::MAX`] stands for
 /// none.

@@ -35,6 +35,8 @@ pub enum Role {
     Worker,
     /// Serves the ops plane.
     Ops,
+    /// Serves the admin plane.
+    Admin,
     /// Writes the log.
     Log,
     /// Owns the database.
@@ -87,7 +89,7 @@ macro_rules! names {
     };
 }
 names!(Role {
-    Main => "main", Accept => "accept", Front => "front", Worker => "worker", Ops => "ops",
+    Main => "main", Accept => "accept", Front => "front", Worker => "worker", Ops => "ops", Admin => "admin",
     Log => "log", Store => "store", Signals => "signals", Simulator => "simulator", Foreign => "foreign",
 });
 names!(State {

@@ -41,6 +41,19 @@ pub struct Source {
     pub demo: bool,
 }
 
+impl Source {
+    /// The file as faults name it.
+    pub fn name(&self) -> String {
+        match &self.file {
+            Some(path) => {
+                let path = path.strip_prefix("./").unwrap_or(path);
+                path.display().to_string()
+            }
+            None => "defaults".to_owned(),
+        }
+    }
+}
+
 /// Finds the configuration file: `flag`, `$VICTOR_CONFIG`, `./config/victor.yml`,
 /// `/etc/victor/victor.yml`, in this order. A file that is named is taken whether it is there or
 /// not; [`load`] says so if it is not. A demonstration reads only a file that is named: the
@@ -62,27 +75,7 @@ pub fn locate(flag: Option<&Path>, demo: bool) -> Source {
 /// # Errors
 /// Every fault, by position; nothing was changed then.
 pub fn load(source: &Source) -> Result<CheckedConfig, Vec<Fault>> {
-    let env = |name: &str| std::env::var(name).ok();
-    let (name, text) = match &source.file {
-        Some(path) => {
-            let name = path
-                .strip_prefix("./")
-                .unwrap_or(path)
-                .display()
-                .to_string();
-            let text = read(path).map_err(|(pos, message)| {
-                vec![at_file(
-                    &name,
-                    pos,
-                    message,
-                    "a readable file of UTF-8 text, at most 1 MiB",
-                )]
-            })?;
-            (name, text)
-        }
-        None => ("defaults".to_owned(), String::new()),
-    };
-    let mut config = check_text(&name, &text, &env, source.demo)?;
+    let mut config = check(source)?;
     if source.file.is_none() && !source.demo {
         let warning = format!(
             "no configuration file was found ({FILE_VARIABLE}, {}): the defaults hold",
@@ -93,13 +86,57 @@ pub fn load(source: &Source) -> Result<CheckedConfig, Vec<Fault>> {
     let local = Path::new(check::STATE_DIR_LOCAL);
     places::settle(&mut config, local).map_err(|message| {
         vec![at_file(
-            &name,
+            &source.name(),
             Pos::START,
             message,
             "a `state_dir` that can be written to",
         )]
     })?;
     Ok(config)
+}
+
+/// Reads and checks the configuration and changes nothing; see [`check_text`].
+///
+/// # Errors
+/// Every fault, by position.
+pub fn check(source: &Source) -> Result<CheckedConfig, Vec<Fault>> {
+    check_text(&source.name(), &text(source)?, &environment, source.demo)
+}
+
+/// Where the daemon of this configuration has its admin socket, in the order in which to look: the
+/// place that is written, then where it falls back to. Reads neither secrets nor what else the
+/// configuration says.
+///
+/// # Errors
+/// The file cannot be read, or what it says about these places is at fault.
+pub fn admin_sockets(source: &Source) -> Result<Vec<PathBuf>, Vec<Fault>> {
+    let (name, text) = (source.name(), text(source)?);
+    let mut raw = raw::Raw::new(&name, &environment);
+    let parsed = tree::parse(text.strip_prefix('\u{feff}').unwrap_or(&text));
+    let (state_dir, socket) = check::whereabouts(&mut raw, &parsed, source.demo);
+    match raw.is_clean() {
+        true => Ok(places::sockets(
+            &state_dir,
+            &socket,
+            Path::new(check::STATE_DIR_LOCAL),
+        )),
+        false => Err(raw.into_faults()),
+    }
+}
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// The text of the file, or nothing where there is none.
+fn text(source: &Source) -> Result<String, Vec<Fault>> {
+    let Some(path) = &source.file else {
+        return Ok(String::new());
+    };
+    read(path).map_err(|(pos, message)| {
+        let expected = "a readable file of UTF-8 text, at most 1 MiB";
+        vec![at_file(&source.name(), pos, message, expected)]
+    })
 }
 
 /// Checks the text of a configuration called `name`, with `env` for the environment. Reads the

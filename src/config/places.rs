@@ -11,6 +11,9 @@ use rustix::fs::{Access, access};
 use super::check::SOCKET;
 use super::checked::CheckedConfig;
 
+/// The admin socket in the state folder.
+const FALLBACK: &str = "admin.sock";
+
 /// Makes the state folder, or falls back to the local one, and moves what lies in it.
 ///
 /// # Errors
@@ -42,7 +45,7 @@ pub(super) fn settle(config: &mut CheckedConfig, local: &Path) -> Result<(), Str
     config.admin.socket = absolute(&moved(&config.admin.socket, &wanted, &state_dir))?;
     let folder = config.admin.socket.parent();
     if folder.is_none_or(|folder| is_writable_folder(folder).is_err()) {
-        let fallback = state_dir.join("admin.sock");
+        let fallback = state_dir.join(FALLBACK);
         // Its place by default is only there if systemd made it: nothing to wonder about.
         if config.admin.socket != Path::new(SOCKET) {
             config.warnings.push(format!(
@@ -55,6 +58,25 @@ pub(super) fn settle(config: &mut CheckedConfig, local: &Path) -> Result<(), Str
     }
     config.state_dir = state_dir;
     Ok(())
+}
+
+/// Where [`settle`] may have put the admin socket, the likeliest first. Nothing is made, and what
+/// cannot be used by us may have been by the daemon, so this is a list.
+pub(super) fn sockets(state_dir: &Path, socket: &Path, local: &Path) -> Vec<PathBuf> {
+    let mut places = vec![socket.to_owned(), state_dir.join(FALLBACK)];
+    // A daemon makes its state folder: where there is none of ours, it took the local one.
+    if is_writable_folder(state_dir).is_err() {
+        places.push(moved(socket, state_dir, local));
+        places.push(local.join(FALLBACK));
+    }
+    let mut unique: Vec<PathBuf> = Vec::new();
+    for place in places {
+        let place = absolute(&place).unwrap_or(place);
+        if !unique.contains(&place) {
+            unique.push(place);
+        }
+    }
+    unique
 }
 
 /// `path`, if it lies in `from`, at the same place in `to`.
@@ -126,6 +148,15 @@ mod tests {
         assert_eq!(settled.admin.socket, local.join("admin.sock"));
         assert!(settled.warnings[0].contains("takes its place"));
         assert!(settle(&mut config(&text), &wanted).is_err());
+
+        // Whoever looks for it finds it, wherever it was put.
+        let found = |state_dir: &Path, socket: &str| sockets(state_dir, Path::new(socket), &local);
+        let own = |name: &str| base.join(name).join("admin.sock");
+        assert_eq!(
+            found(&wanted, "/a/s"),
+            [PathBuf::from("/a/s"), own("a/state"), own("local")]
+        );
+        assert_eq!(found(&local, "/a/s"), [PathBuf::from("/a/s"), own("local")]);
 
         let mut settled = config(&format!("{text}admin: {{socket: /no/such/folder/s}}\n"));
         settle(&mut settled, &local).unwrap();

@@ -9,6 +9,7 @@ use crate::front::{self, Front, Stats};
 use crate::health::Health;
 use crate::log;
 use crate::metrics::{Collector, Metrics, Permits, ProviderShared, Standing};
+use crate::ops::Sources;
 use crate::provider::breaker::State;
 use crate::provider::keys::KeyState;
 use crate::provider::{Provider, Providers};
@@ -16,6 +17,15 @@ use crate::store::Store;
 
 /// Models of one provider whose breakers are shown as series.
 const BREAKER_SERIES_MAX: usize = 100;
+
+/// What the ops plane answers with.
+pub(super) fn sources(metrics: &Arc<Metrics>, health: &Arc<Health>) -> Sources {
+    let (metrics, health) = (Arc::clone(metrics), Arc::clone(health));
+    Sources {
+        metrics: Box::new(move || metrics.render()),
+        health: Box::new(move |path| health.answer(path)),
+    }
+}
 
 /// Lets metrics and health look at what others count.
 pub(super) fn observe(

@@ -116,6 +116,11 @@ impl Breaker {
         }
     }
 
+    /// Closes it and forgets what it has seen; attempts that are out say nothing any more.
+    pub fn reset(&self) {
+        self.0.lock().close();
+    }
+
     /// What it does at `now`.
     pub fn state(&self, now: Instant) -> State {
         self.0.lock().state(now)
@@ -248,15 +253,17 @@ impl Core {
                     self.trip(0, now, jitter);
                 }
             }
-            (Phase::Tripped { .. }, Verdict::Success) => {
-                self.phase = Phase::Closed;
-                self.epoch += 1;
-                self.slices = [Slice::default(); SLICES];
-            }
+            (Phase::Tripped { .. }, Verdict::Success) => self.close(),
             (Phase::Tripped { failed_probes, .. }, Verdict::Failure) => {
                 self.trip(failed_probes.saturating_add(1), now, jitter);
             }
         }
+    }
+
+    fn close(&mut self) {
+        self.phase = Phase::Closed;
+        self.epoch += 1;
+        self.slices = [Slice::default(); SLICES];
     }
 
     fn trip(&mut self, failed_probes: u32, now: Instant, jitter: f64) {
@@ -353,15 +360,30 @@ impl Breakers {
 
     /// Every model whose breaker is remembered and its state, for metrics and status.
     pub fn states(&self, now: Instant) -> Vec<(Box<str>, State)> {
-        let known: Vec<_> = {
-            let known = self.known.lock();
-            let pairs = known.iter();
-            pairs
-                .map(|(name, it)| (name.clone(), it.breaker.clone()))
-                .collect()
-        };
-        let states = known.into_iter();
+        let states = self.remembered().into_iter();
         states.map(|(name, it)| (name, it.state(now))).collect()
+    }
+
+    /// Resets all of them; returns how many were not closed. They stay in their places, since
+    /// routes hold on to them.
+    pub fn reset(&self, now: Instant) -> usize {
+        let known = self.remembered().into_iter();
+        known
+            .filter(|(_, breaker)| {
+                let was_closed = breaker.state(now) == State::Closed;
+                breaker.reset();
+                !was_closed
+            })
+            .count()
+    }
+
+    /// Copied out, so that no two locks are held.
+    fn remembered(&self) -> Vec<(Box<str>, Breaker)> {
+        let known = self.known.lock();
+        let pairs = known.iter();
+        pairs
+            .map(|(name, it)| (name.clone(), it.breaker.clone()))
+            .collect()
     }
 }
 

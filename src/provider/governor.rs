@@ -86,6 +86,12 @@ impl Governor {
         self.keys.states(now)
     }
 
+    /// Closes every breaker and makes every key usable again; returns how many of each were not.
+    /// Rate, budget and adaptive limit stay: they say what the provider bears.
+    pub fn reset(&self, now: Instant) -> (usize, usize) {
+        (self.breakers.reset(now), self.keys.reset(now))
+    }
+
     /// When a call for a model of that pace that comes now could go, as far as rate and keys are
     /// concerned.
     pub fn next_free(&self, pace: &Limiter, now: Instant) -> Instant {

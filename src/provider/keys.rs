@@ -132,6 +132,17 @@ impl Keys {
         }
     }
 
+    /// Forgets every rest and refusal; returns how many keys were not usable.
+    pub fn reset(&self, now: Instant) -> usize {
+        let mut ring = self.0.lock();
+        let unusable = ring.keys.iter();
+        let count = unusable
+            .filter(|key| key.state(now) != KeyState::Usable)
+            .count();
+        ring.keys.fill(Key::default());
+        count
+    }
+
     /// When a key will be usable again: `now` if one is.
     pub fn next_usable(&self, now: Instant) -> Instant {
         let ring = self.0.lock();
@@ -222,6 +233,15 @@ mod tests {
         assert!(several.refused(1, now) && several.refused(0, now));
         assert!(!several.refused(2, now));
         assert_eq!(picks(&several, now, 2), [Some(2), Some(2)]);
+    }
+
+    #[test]
+    fn a_reset_makes_every_key_usable() {
+        let (keys, now) = keys(3);
+        keys.limited(0, now + SECOND * 9, now);
+        keys.refused(1, now);
+        assert_eq!(keys.reset(now), 2);
+        assert_eq!(keys.states(now), [KeyState::Usable; 3]);
     }
 
     #[test]

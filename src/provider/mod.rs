@@ -32,6 +32,7 @@ mod line;
 mod openai;
 mod providers;
 mod resolver;
+mod restart;
 pub mod route;
 mod semaphore;
 mod simulator;
@@ -55,6 +56,7 @@ pub use error::{Cause, Phase, ProviderError};
 pub use governor::Governor;
 pub use headers::Header;
 pub use providers::Providers;
+pub use restart::Restarted;
 pub use stream::Stream;
 
 use crate::cancel::Cancel;

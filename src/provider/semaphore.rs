@@ -28,6 +28,8 @@ struct State<T> {
     idle: VecDeque<(T, Instant)>,
     /// The longest waiting in front. Bounded by the threads that can call.
     waiters: VecDeque<Arc<Waiter<T>>>,
+    /// Counts renewals. A resource of an earlier one is let go when its permit comes back.
+    generation: u64,
     closed: bool,
 }
 
@@ -49,7 +51,8 @@ struct Waiter<T> {
 
 enum Seat<T> {
     Waiting,
-    Given(Option<T>),
+    /// The resource, and the generation that it is of.
+    Given(Option<T>, u64),
     Refused(Refused),
 }
 
@@ -99,6 +102,7 @@ impl<T: Send + 'static> Semaphore<T> {
                     in_use: 0,
                     idle: VecDeque::new(),
                     waiters: VecDeque::new(),
+                    generation: 0,
                     closed: false,
                 },
             ),
@@ -118,8 +122,9 @@ impl<T: Send + 'static> Semaphore<T> {
         }
         state.in_use += 1;
         let item = state.idle.pop_back().map(|(item, _)| item);
+        let generation = state.generation;
         drop(state);
-        Ok(Some(self.permit(item)))
+        Ok(Some(self.permit(item, generation)))
     }
 
     /// Takes a permit, waiting for one at most until `deadline` or a cancel.
@@ -147,8 +152,9 @@ impl<T: Send + 'static> Semaphore<T> {
             if state.in_use < state.max {
                 state.in_use += 1;
                 let item = state.idle.pop_back().map(|(item, _)| item);
+                let generation = state.generation;
                 drop(state);
-                return Ok(self.permit(item));
+                return Ok(self.permit(item, generation));
             }
             state.waiters.push_back(Arc::clone(&waiter));
         }
@@ -156,7 +162,7 @@ impl<T: Send + 'static> Semaphore<T> {
         let outcome = waiter.wait(deadline);
         cancel.detach();
         match outcome {
-            Seat::Given(item) => Ok(self.permit(item)),
+            Seat::Given(item, generation) => Ok(self.permit(item, generation)),
             Seat::Refused(why) => {
                 let mut state = self.state.lock();
                 state.waiters.retain(|other| !Arc::ptr_eq(other, &waiter));
@@ -166,19 +172,28 @@ impl<T: Send + 'static> Semaphore<T> {
         }
     }
 
-    fn permit(self: &Arc<Self>, item: Option<T>) -> Permit<T> {
+    fn permit(self: &Arc<Self>, item: Option<T>, generation: u64) -> Permit<T> {
         Permit {
             item,
+            generation,
             semaphore: Arc::clone(self),
         }
     }
 
     /// Gives a permit back: to the longest waiter, or to the idle ones.
-    fn release(&self, item: Option<T>) {
-        let mut seat = Seat::Given(item);
+    fn release(&self, item: Option<T>, generation: u64) {
+        let mut seat = Seat::Given(item, generation);
+        // What is let go, once the lock is free: closing a socket is a system call.
+        let mut outdated = None;
         let mut too_old: [Option<T>; 2] = [None, None];
         loop {
             let mut state = self.state.lock();
+            if let Seat::Given(item, generation) = &mut seat
+                && *generation != state.generation
+            {
+                *generation = state.generation;
+                outdated = outdated.or(item.take());
+            }
             let is_over = state.in_use > state.max;
             if !is_over && let Some(waiter) = state.waiters.pop_front() {
                 drop(state);
@@ -191,7 +206,7 @@ impl<T: Send + 'static> Semaphore<T> {
             }
             state.in_use -= 1;
             let now = Instant::now();
-            if let Seat::Given(Some(item)) = seat {
+            if let Seat::Given(Some(item), _) = seat {
                 match state.closed {
                     true => too_old[0] = Some(item),
                     false => state.idle.push_back((item, now)),
@@ -205,7 +220,7 @@ impl<T: Send + 'static> Semaphore<T> {
                     *old = state.idle.pop_front().map(|(item, _)| item);
                 }
             }
-            // Unlocks here, before `too_old` is dropped: closing a socket is a system call.
+            // Unlocks here, before what is let go is dropped.
             return;
         }
     }
@@ -224,12 +239,26 @@ impl<T: Send + 'static> Semaphore<T> {
             };
             state.in_use += 1;
             let item = state.idle.pop_back().map(|(item, _)| item);
+            let generation = state.generation;
             drop(state);
-            if let Some(Seat::Given(item)) = waiter.settle(Seat::Given(item)) {
+            if let Some(Seat::Given(item, generation)) =
+                waiter.settle(Seat::Given(item, generation))
+            {
                 // It had given up: the permit goes back, to the next one perhaps.
-                drop(self.permit(item));
+                drop(self.permit(item, generation));
             }
         }
+    }
+
+    /// From now on resources are made anew: those in use are let go when their permits come back.
+    /// Returns the idle ones and the number of permits that are out.
+    pub fn renew(&self) -> (Vec<T>, usize) {
+        let (idle, in_use) = {
+            let mut state = self.state.lock();
+            state.generation += 1;
+            (std::mem::take(&mut state.idle), state.in_use)
+        };
+        (idle.into_iter().map(|(item, _)| item).collect(), in_use)
     }
 
     /// From now on there are no permits; waiters are refused. Returns the idle resources.
@@ -264,12 +293,13 @@ pub struct Permit<T: Send + 'static> {
     /// The resource that goes with the permit; `None` until the holder has made it, and again
     /// once the holder has found it unfit for the next call.
     pub item: Option<T>,
+    generation: u64,
     semaphore: Arc<Semaphore<T>>,
 }
 
 impl<T: Send + 'static> Drop for Permit<T> {
     fn drop(&mut self) {
-        self.semaphore.release(self.item.take());
+        self.semaphore.release(self.item.take(), self.generation);
     }
 }
 
@@ -400,6 +430,29 @@ mod tests {
         drop((held, second));
         assert_eq!(semaphore.in_use(), 0);
         assert!(semaphore.close().is_empty(), "nothing is kept once closed");
+    }
+
+    #[test]
+    fn after_a_renewal_no_resource_of_before_is_handed_out() {
+        let semaphore = Semaphore::new(2, AGE);
+        let take = || semaphore.try_acquire().unwrap().unwrap();
+        let (mut held, mut idle) = (take(), take());
+        (held.item, idle.item) = (Some(1), Some(2));
+        drop(idle);
+        let kept = take();
+        let (report, reports) = mpsc::channel();
+        let waiter = waiter(&semaphore, &Arc::new(Cancel::new()), report);
+        assert_eq!(semaphore.renew(), (Vec::new(), 2));
+        drop(held);
+        assert_eq!(reports.recv().unwrap(), Ok(None), "a waiter makes its own");
+        waiter.join();
+        drop(kept);
+        let mut own = take();
+        assert_eq!(own.item, None);
+        own.item = Some(3);
+        drop(own);
+        assert_eq!(semaphore.renew(), (vec![3], 0));
+        assert_eq!(take().item, None);
     }
 
     #[test]

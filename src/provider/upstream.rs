@@ -110,6 +110,11 @@ impl Upstream {
         }
     }
 
+    /// Forgets the addresses that were looked up; returns of how many names.
+    pub fn forget_addresses(&self) -> usize {
+        self.resolver.forget()
+    }
+
     /// Whether there is a URL for `endpoint`.
     pub fn serves(&self, endpoint: Endpoint) -> bool {
         self.urls[endpoint as usize].is_some()

@@ -315,6 +315,11 @@ impl Store {
         self.log_queries.store(log_queries, Ordering::Relaxed);
     }
 
+    /// Whether they are.
+    pub fn log_queries(&self) -> bool {
+        self.log_queries.load(Ordering::Relaxed)
+    }
+
     /// What it counts.
     pub fn stats(&self) -> &Stats {
         &self.status.stats

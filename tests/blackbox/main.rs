@@ -9,6 +9,8 @@ mod common;
 
 mod abort;
 mod adaptive;
+mod admin;
+mod admin_socket;
 mod auth;
 mod bodies;
 mod chat;

@@ -248,7 +248,7 @@ const FLOORS: [&[&str]; 14] = [
     &["main"],
     &["cli"],
     &["orchestrator"],
-    &["api", "ops"],
+    &["admin", "api", "ops"],
     &["coordinator", "health"],
     &["provider"],
     &["simulator"],

@@ -4,6 +4,7 @@
 //! Nothing here may reach into the program: tests know its files, its ports and its exit code,
 //! as an operator does. Start reading at [`daemon`].
 
+pub mod admin;
 pub mod caller;
 pub mod config;
 pub mod daemon;

@@ -101,6 +101,16 @@ pub(super) fn check(raw: &mut Raw<'_>, parsed: Parsed, demo: bool) -> Option<Che
     })
 }
 
+/// The state folder and the admin socket as they are written, whatever else is: who only wants to
+/// find the daemon needs neither its secrets nor a sound file. What is wrong with the two is noted
+/// in `raw`.
+pub(super) fn whereabouts(raw: &mut Raw<'_>, parsed: &Parsed, demo: bool) -> (PathBuf, PathBuf) {
+    let mut root = raw.root(parsed.root.as_ref());
+    let state_dir = state_dir(raw, &mut root, demo);
+    let socket = planes::socket(raw, &mut root, demo, &state_dir);
+    (state_dir, socket)
+}
+
 fn state_dir(raw: &mut Raw<'_>, root: &mut super::raw::Map<'_>, demo: bool) -> PathBuf {
     let expected = "the path of a folder";
     let written = raw.text(root, "state_dir", expected).map(|(text, place)| {

@@ -242,3 +242,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_reset_closes_it_where_it_is_held_and_old_tickets_say_nothing() {
+    let now = Instant::now();
+    let breakers = Breakers::new(config(1));
+    let held = breakers.of("m", now);
+    let out = ticket(held.admit(now));
+    attempt(&held, Verdict::Failure, now);
+    assert_eq!(held.state(now), State::Open);
+    assert_eq!(breakers.reset(now), 1);
+    assert_eq!(held.state(now), State::Closed);
+    held.ended(out, Verdict::Failure, now, 0.0);
+    assert_eq!(held.state(now), State::Closed);
+    assert_eq!(breakers.reset(now), 0);
+}

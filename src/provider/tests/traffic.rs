@@ -360,3 +360,19 @@ fn every_key_is_masked_even_one_that_begins_like_another() {
     check(&keys, "short and sk-hidde", None);
     check(&[], "sk-hidden", None);
 }
+
+#[test]
+fn a_restart_opens_new_connections_and_ends_no_call() {
+    let server = echo();
+    let provider = provider(&server);
+    assert_eq!(text(plain(&provider)), "{}");
+    let breaker = provider.governor().breaker("gpt-test");
+    let restarted = provider.restart();
+    assert_eq!(
+        (restarted.connections_closed, restarted.connections_in_use),
+        (1, 0)
+    );
+    assert_eq!(text(plain(&provider)), "{}");
+    assert_eq!(server.accepted(), 2, "the old connection was used again");
+    assert!(breaker.peek(Instant::now()));
+}
