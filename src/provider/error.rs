@@ -176,7 +176,7 @@ impl fmt::Display for ProviderError {
             Cause::Deadline(left) => write!(
                 f,
                 "was asked with only {} ms left of the coordinator's timeout_seconds, the rest \
-                 having gone by in queues",
+                 having gone by in queues or with other targets",
                 left.as_millis()
             ),
             Cause::RateLimited(after) => write!(
