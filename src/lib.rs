@@ -5,6 +5,7 @@
 //! asks the vendor. `ARCHITECTURE.md` has the map and the invariants.
 
 pub mod api;
+pub mod cache;
 pub mod cancel;
 pub mod cli;
 pub mod clock;
