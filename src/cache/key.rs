@@ -30,6 +30,29 @@ pub struct Place<'a> {
     pub headers: &'a [(&'a str, &'a [u8])],
 }
 
+impl Place<'_> {
+    /// A hash of all parts, each with its length in front.
+    fn digest(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        let mut part = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        part(FORM);
+        part(self.endpoint.dialect().label().as_bytes());
+        part(self.endpoint.label().as_bytes());
+        part(self.coordinator.as_bytes());
+        part(self.route.as_bytes());
+        part(self.scope);
+        part(&(self.headers.len() as u64).to_le_bytes());
+        for (name, value) in self.headers {
+            part(name.as_bytes());
+            part(value);
+        }
+        *hasher.finalize().as_bytes()
+    }
+}
+
 /// 32 bytes of blake3: two different calls do not meet in one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key([u8; 32]);
@@ -39,22 +62,8 @@ impl Key {
     /// [canonical form](canonical::Refusal). Takes about a millisecond for 1 MB.
     pub fn of(place: &Place<'_>, body: &[u8]) -> Option<Self> {
         let body = str::from_utf8(body).ok()?;
-        let mut hasher = blake3::Hasher::new();
-        let mut part = |bytes: &[u8]| {
-            hasher.update(&(bytes.len() as u64).to_le_bytes());
-            hasher.update(bytes);
-        };
-        part(FORM);
-        part(place.endpoint.dialect().label().as_bytes());
-        part(place.endpoint.label().as_bytes());
-        part(place.coordinator.as_bytes());
-        part(place.route.as_bytes());
-        part(place.scope);
-        part(&(place.headers.len() as u64).to_le_bytes());
-        for (name, value) in place.headers {
-            part(name.as_bytes());
-            part(value);
-        }
+        // The place is the hash's key, so that the body begins where the hash's first block does.
+        let mut hasher = blake3::Hasher::new_keyed(&place.digest());
         let left_out = left_out(place.endpoint);
         canonical::write(body, left_out, &mut |bytes| {
             hasher.update(bytes);

@@ -23,14 +23,15 @@ pub const EXPIRED_AT_ONCE: usize = 8;
 pub const EVICTED_AT_ONCE: usize = 32;
 
 /// Bytes of an entry's place: its slot, its links and count in the policy, its place in the heap,
-/// its chain. All are in vectors that double, so half as much again is there on the average.
-pub const PLACE_BYTES: usize = (size_of::<Slot>() + 8 + 8 + 20 + 4) * 3 / 2;
+/// its two chains. All are in vectors that double, so half as much again is there on the average.
+pub const PLACE_BYTES: usize = (size_of::<Slot>() + 8 + 8 + 20 + 8) * 3 / 2;
 
 /// What has gone from a shard and waits to be freed.
 #[derive(Default)]
 pub struct Gone {
-    /// Held until the lock is free.
-    entries: Vec<Arc<Entry>>,
+    /// Held until the lock is free. Mostly one goes for one that comes, and needs no list.
+    first: Option<Arc<Entry>>,
+    others: Vec<Arc<Entry>>,
     /// What they were counted as.
     pub bytes: usize,
     /// Those that were evicted, by [`Reason`].
@@ -39,9 +40,24 @@ pub struct Gone {
 
 impl Gone {
     /// How many.
-    pub const fn count(&self) -> usize {
-        self.entries.len()
+    pub fn count(&self) -> usize {
+        usize::from(self.first.is_some()) + self.others.len()
     }
+
+    fn push(&mut self, entry: Arc<Entry>) {
+        match self.first {
+            None => self.first = Some(entry),
+            Some(_) => self.others.push(entry),
+        }
+    }
+}
+
+/// What a lookup found.
+pub enum Found {
+    Entry(Arc<Entry>),
+    Nothing,
+    /// An entry that is too old, and still there.
+    Old,
 }
 
 /// A coordinator's part of a shard.
@@ -62,7 +78,7 @@ pub struct Worth {
 /// See the module.
 pub struct Shard {
     slab: Slab,
-    policy: Box<dyn Policy>,
+    policy: policy::Chosen,
     expiry: Expiry,
     pub bytes: usize,
     pub hits: u64,
@@ -84,7 +100,7 @@ impl Shard {
     pub fn new(policy: EvictionPolicy) -> Self {
         Self {
             slab: Slab::new(),
-            policy: policy::new(policy),
+            policy: policy::Chosen::new(policy),
             expiry: Expiry::default(),
             bytes: 0,
             hits: 0,
@@ -99,25 +115,32 @@ impl Shard {
         self.slab.count()
     }
 
-    /// The entry of that key. One that is too old has gone instead.
-    pub fn get(&mut self, key: &Key, now: u64, gone: &mut Gone) -> Option<Arc<Entry>> {
+    /// The entry of that key, counted as used.
+    pub fn get(&mut self, key: &Key, now: u64) -> Found {
         let found = self.slab.find(key);
         let held = found.and_then(|slot| Some((slot, self.slab.get_mut(slot)?)));
         let Some((slot, held)) = held else {
             self.misses += 1;
-            return None;
+            return Found::Nothing;
         };
         if held.expires <= now {
             self.misses += 1;
-            self.remove(slot, Some(Reason::Ttl), gone);
-            return None;
+            return Found::Old;
         }
         self.hits += 1;
         held.heat.hit(second(now));
         self.parts[held.coordinator as usize].hits += 1;
         let entry = Arc::clone(&held.entry);
         self.policy.hit(slot);
-        Some(entry)
+        Found::Entry(entry)
+    }
+
+    /// Takes out the entry of that key if it is too old.
+    pub fn expire_one(&mut self, key: &Key, now: u64, gone: &mut Gone) {
+        let old = |slot: &u32| self.slab.get(*slot).is_some_and(|it| it.expires <= now);
+        if let Some(slot) = self.slab.find(key).filter(old) {
+            self.remove(slot, Some(Reason::Ttl), gone);
+        }
     }
 
     /// Takes an entry in, whose key is not in.
@@ -223,7 +246,7 @@ impl Shard {
             gone.by_reason[reason.index()].add(held.bytes);
         }
         gone.bytes += held.bytes;
-        gone.entries.push(held.entry);
+        gone.push(held.entry);
         true
     }
 }

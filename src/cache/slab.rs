@@ -88,7 +88,8 @@ impl Slab {
 
     /// Takes in what has a key that is not in.
     pub fn insert(&mut self, held: Held) -> u32 {
-        if self.count >= self.chains.len() {
+        // Two chains an entry at least: a step along one is a read from far memory.
+        if self.count * 2 >= self.chains.len() {
             self.lengthen();
         }
         let chain = self.chain(&held.key);

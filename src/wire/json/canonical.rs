@@ -327,25 +327,18 @@ impl Writer<'_> {
     }
 
     fn scalar(&mut self) -> Result<(), Refusal> {
-        let first = self.bytes[self.at];
         let start = self.at;
-        let mut walk = Walk {
-            bytes: self.bytes,
-            at: start,
-        };
-        match first {
-            b'"' => {
-                walk.at += 1;
-                let walked = walk.string_rest();
-                walked.map_err(|_| Refusal::NotJson)?;
-                self.at = walk.at;
-                self.string(start + 1..walk.at - 1);
-            }
-            b't' | b'n' | b'f' => {
-                self.out.byte(first);
-                self.at += if first == b'f' { 5 } else { 4 };
+        match self.bytes[start] {
+            b'"' => self.at = self.string(start + 1),
+            word @ (b't' | b'n' | b'f') => {
+                self.out.byte(word);
+                self.at += if word == b'f' { 5 } else { 4 };
             }
             _ => {
+                let mut walk = Walk {
+                    bytes: self.bytes,
+                    at: start,
+                };
                 walk.number().map_err(|_| Refusal::NotJson)?;
                 self.at = walk.at;
                 self.out.byte(b'd');
@@ -356,10 +349,12 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn string(&mut self, inside: Range<usize>) {
+    /// The string whose inside begins at `start`. Returns where it has ended, quote included.
+    fn string(&mut self, start: usize) -> usize {
         self.out.byte(b's');
-        text::write(&self.bytes[inside], &mut self.out);
+        let length = text::write(&self.bytes[start..], &mut self.out);
         self.out.byte(END);
+        start + length
     }
 
     /// After a value: goes to the next one, or ends what has none. False at the very end.
@@ -387,7 +382,7 @@ impl Writer<'_> {
                         if is_top && self.is_left_out(member) {
                             continue;
                         }
-                        self.string(span(&member.key));
+                        self.string(member.key.start as usize);
                         self.at = member.value as usize;
                         self.objects = member.objects as usize;
                         return true;
@@ -408,18 +403,20 @@ impl Writer<'_> {
     }
 }
 
-/// Collects small pieces, so that a hash gets blocks; big ones go by.
+/// Bytes that are handed out at once. A hash can work on the pieces of such a block side by side:
+/// blake3 on 16 KiB with the widest instructions there are.
+const BLOCK_BYTES: usize = 16 << 10;
+
+/// Collects small pieces into blocks; of big ones, whole blocks go by.
 struct Buffered<'a> {
-    buffer: [u8; 4096],
-    length: usize,
+    buffer: Vec<u8>,
     out: &'a mut dyn FnMut(&[u8]),
 }
 
 impl<'a> Buffered<'a> {
     fn new(out: &'a mut dyn FnMut(&[u8])) -> Self {
         Self {
-            buffer: [0; 4096],
-            length: 0,
+            buffer: Vec::with_capacity(BLOCK_BYTES),
             out,
         }
     }
@@ -428,20 +425,31 @@ impl<'a> Buffered<'a> {
         self.bytes(&[byte]);
     }
 
+    #[inline]
     fn bytes(&mut self, bytes: &[u8]) {
-        if self.length + bytes.len() > self.buffer.len() {
-            self.flush();
-            if bytes.len() > self.buffer.len() / 2 {
-                return (self.out)(bytes);
-            }
+        if self.buffer.len() + bytes.len() < BLOCK_BYTES {
+            self.buffer.extend_from_slice(bytes);
+        } else {
+            self.fill(bytes);
         }
-        self.buffer[self.length..self.length + bytes.len()].copy_from_slice(bytes);
-        self.length += bytes.len();
+    }
+
+    /// As [`Buffered::bytes`], for what does not fit. Blocks stay whole: a hash whose blocks begin
+    /// where it wants them need not put pieces together.
+    fn fill(&mut self, bytes: &[u8]) {
+        let (first, rest) = bytes.split_at(BLOCK_BYTES - self.buffer.len());
+        self.buffer.extend_from_slice(first);
+        self.flush();
+        let (blocks, rest) = rest.split_at(rest.len() - rest.len() % BLOCK_BYTES);
+        if !blocks.is_empty() {
+            (self.out)(blocks);
+        }
+        self.buffer.extend_from_slice(rest);
     }
 
     fn flush(&mut self) {
-        (self.out)(&self.buffer[..self.length]);
-        self.length = 0;
+        (self.out)(&self.buffer);
+        self.buffer.clear();
     }
 }
 

@@ -2,18 +2,24 @@
 //! write them if it could ("WTF-8"). A surrogate written raw cannot be, so a pair is always
 //! found where both halves are escaped side by side.
 
+use super::super::plain_run;
 use super::Buffered;
 
-/// Writes what the inside of a string literal says.
-pub(super) fn write(literal: &[u8], out: &mut Buffered<'_>) {
-    let mut rest = literal;
-    while let Some(at) = memchr::memchr(b'\\', rest) {
-        out.bytes(&rest[..at]);
-        let (said, length, read) = escape(&rest[at..]);
+/// Writes what a string literal says whose opening quote has been read. Returns its bytes up to the
+/// closing quote and with it.
+pub(super) fn write(literal: &[u8], out: &mut Buffered<'_>) -> usize {
+    let mut at = 0;
+    loop {
+        let plain = plain_run(&literal[at..]);
+        out.bytes(&literal[at..at + plain]);
+        at += plain;
+        if literal.get(at) != Some(&b'\\') {
+            return at + 1;
+        }
+        let (said, length, read) = escape(&literal[at..]);
         out.bytes(&said[..length]);
-        rest = &rest[at + read..];
+        at += read;
     }
-    out.bytes(rest);
 }
 
 /// The bytes that the inside of a string literal says, one by one: for keys.
