@@ -138,6 +138,19 @@ mod tests {
             2 + 4,
         );
         check(r#"{"tools":[{"name":"f","input_schema":{}}]}"#, 8);
+        // The other dialects' ways to say the same: an image is not as long as its data.
+        let data = "A".repeat(1 << 20);
+        check(
+            &format!(
+                r#"{{"messages":[{{"content":[{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{data}"}}}}]}}]}}"#
+            ),
+            1_600 + 4,
+        );
+        check(
+            r#"{"instructions":"1234","input":"12345678"}"#,
+            1 + 4 + 2 + 4,
+        );
+        check(r#"{"input":[{"role":"user","content":"12345678"}]}"#, 2 + 4);
     }
 
     #[test]

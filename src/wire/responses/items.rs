@@ -418,6 +418,10 @@ mod tests {
             r#"[{"role":"user","content":"d"},{"type":"item_reference","id":"msg_2"},{"id":"msg_1"}]"#,
             r#"user: "a" / user: "d" / assistant: "c"; "b""#,
         );
+        // A few bytes that stand for megabytes, as often as one likes.
+        let twice = r#"[{"id":"msg_1"},{"id":"msg_1"}]"#;
+        let error = read(twice, &past).unwrap_err();
+        assert!(error.contains("referred to before"), "{error}");
         let body = r#"{"input":["x",{"id":"msg_1"},{"type":"item_reference","id":"msg_2"},{"role":"user","id":"y"}]}"#;
         assert_eq!(referenced_items(View::new(body)), ["msg_1", "msg_2"]);
     }
