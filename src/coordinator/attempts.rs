@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::call::Decoded;
-use super::itinerary::{Failure, Itinerary, Step, View};
-use super::needs;
+use super::itinerary::{Failure, Itinerary, Step};
+use super::needs::{self, views};
 use super::passage::{self, Passage};
 use super::pause;
 use super::ready::{Asking, Called, Ready};
@@ -213,8 +213,12 @@ impl Work {
             }
             Err(error) => {
                 let (outcome, how) = (error.outcome(), error.error_type());
-                self.ledger
-                    .attempt_ended(target, outcome, started.elapsed(), how);
+                match error.cause {
+                    Cause::RateLimited(_) => self.ledger.not_sent(),
+                    _ => self
+                        .ledger
+                        .attempt_ended(target, outcome, started.elapsed(), how),
+                }
                 self.provider_failed(&error)
             }
         }
@@ -479,22 +483,4 @@ fn refusal(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Failure {
             retry_after,
         },
     }
-}
-
-/// What each target looks like now.
-pub(super) fn views(route: &Route, now: Instant) -> Vec<View> {
-    if let [only] = route.targets.as_slice() {
-        // There is no choice to be made: a rate limit says so when its turn is waited for.
-        return vec![View {
-            shut_until: only.breaker.shut_until(now),
-            next_free: now,
-            in_flight: 0,
-        }];
-    }
-    let views = route.targets.iter().map(|target| View {
-        shut_until: target.breaker.shut_until(now),
-        next_free: target.provider.governor().next_free(&target.pace, now),
-        in_flight: target.provider.permits_in_use(),
-    });
-    views.collect()
 }

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender};
 
-use super::attempts::{Failed, views};
+use super::attempts::Failed;
 use super::call::Decoded;
 use super::itinerary::Itinerary;
+use super::needs::views;
 use super::ready::{Asking, Called, Ready};
 use super::relay::Outlet;
 use super::stages::Work;

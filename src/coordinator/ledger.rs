@@ -14,7 +14,7 @@ use crate::front::{Responder, Response};
 use crate::log::{self, CallRecord};
 use crate::metrics::{Outcome, ProviderMetrics, Route, Settled, Token};
 use crate::provider::Header;
-use crate::provider::breaker::Ticket;
+use crate::provider::breaker::{State, Ticket};
 use crate::provider::route::Target;
 use crate::wire::Endpoint;
 use crate::wire::errors::ApiError;
@@ -251,8 +251,12 @@ impl Ledger {
         let first = asked.saturating_sub(since_first);
         let in_flight = || target.provider.permits_in_use();
         let governor = target.provider.governor();
-        if let Some(calls) = governor.ended(&target.breaker, ticket, outcome, first, in_flight) {
+        let (bear, turned) = governor.ended(&target.breaker, ticket, outcome, first, in_flight);
+        if let Some(calls) = bear {
             target.provider.bear(calls);
+        }
+        if let Some(state) = turned {
+            self.tell_breaker(target, state, how);
         }
         ::log::debug!(
             request_id = self.request_id.as_str(), coordinator = self.coordinator.name(),
@@ -274,8 +278,31 @@ impl Ledger {
             process.admit_model(target.provider.name(), &target.model);
         }
         let metrics = self.provider_metrics(target);
-        metrics.settle(outcome, took);
+        // From when it was sent: what it waited for before is no time of the provider's.
+        metrics.settle(outcome, asked);
         metrics
+    }
+
+    /// Says that a breaker has opened or closed.
+    fn tell_breaker(&self, target: &Target, state: State, how: &str) {
+        let (provider, model) = (target.provider.name(), target.model.as_str());
+        let request_id = self.request_id.as_str();
+        match state {
+            State::Closed => ::log::info!(
+                request_id, provider, model;
+                "circuit breaker closed: the model answers again"
+            ),
+            State::Open | State::HalfOpen => ::log::warn!(
+                request_id, provider, model, how;
+                "circuit breaker open: calls to the model failed, the last one with {how}"
+            ),
+        }
+    }
+
+    /// The attempt at hand was not made after all: its turn would have come too late.
+    pub fn not_sent(&mut self) {
+        self.ticket = None;
+        self.attempts = self.attempts.saturating_sub(1);
     }
 
     fn provider_metrics(&self, target: &Target) -> Arc<ProviderMetrics> {

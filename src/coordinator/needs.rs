@@ -2,8 +2,10 @@
 //!
 //! Nothing is looked for in a body unless a target of the route is known to lack it.
 
+use std::time::Instant;
+
 use super::call::Decoded;
-use super::itinerary::{Able, Candidate, Needs};
+use super::itinerary::{self, Able, Candidate, Needs};
 use super::stages::CallParts;
 use crate::provider::route::{Route, Target};
 use crate::wire::json::view::View;
@@ -40,6 +42,24 @@ pub(super) fn candidates(route: &Route, asked: Endpoint) -> Vec<Candidate> {
         },
     });
     candidates.collect()
+}
+
+/// What each target looks like now.
+pub(super) fn views(route: &Route, now: Instant) -> Vec<itinerary::View> {
+    if let [only] = route.targets.as_slice() {
+        // There is no choice to be made: a rate limit says so when its turn is waited for.
+        return vec![itinerary::View {
+            shut_until: only.breaker.shut_until(now),
+            next_free: now,
+            in_flight: 0,
+        }];
+    }
+    let views = route.targets.iter().map(|target| itinerary::View {
+        shut_until: target.breaker.shut_until(now),
+        next_free: target.provider.governor().next_free(&target.pace, now),
+        in_flight: target.provider.permits_in_use(),
+    });
+    views.collect()
 }
 
 /// An estimate of the prompt, and what the answer may take.

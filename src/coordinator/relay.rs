@@ -359,6 +359,11 @@ impl Way<'_> {
     /// Counts an event that is left out; too many end the stream.
     fn leave_out(&mut self, why: &str) -> Option<End> {
         self.relay.ledger.left_out(self.relay.target, 1);
+        ::log::warn!(
+            request_id = self.relay.ledger.request_id.as_str(),
+            provider = self.relay.target.provider.name(), model = self.relay.target.model.as_str();
+            "an event of a stream was left out: it is no JSON, and the answer lacks what it said"
+        );
         let is_too_much = self.watch.finish().malformed > LEFT_OUT_MAX;
         is_too_much.then(|| End::Failed(self.relay.stream.malformed(why)))
     }

@@ -98,7 +98,11 @@ fn standing(provider: &Provider) -> Standing {
 
 fn collect_breakers(collector: &mut Collector, provider: &ProviderShared) {
     let mut breakers = provider.standing().breakers;
-    breakers.sort_unstable();
+    // Callers can make up names of models; what is wrong is shown before what is not.
+    breakers.sort_unstable_by(|one, other| {
+        let key = |it: &(Box<str>, &'static str)| (it.1 == "closed", it.0.clone());
+        key(one).cmp(&key(other))
+    });
     for (model, state) in breakers.iter().take(BREAKER_SERIES_MAX) {
         let value = match *state {
             "closed" => 0.0,

@@ -109,11 +109,21 @@ impl Breaker {
 
     /// An attempt has ended, whole: a stream with its last event. `jitter` is a random number
     /// from 0 to 1.
-    pub fn ended(&self, mut ticket: Ticket, verdict: Verdict, now: Instant, jitter: f64) {
+    ///
+    /// Returns what the breaker does from now on, if that is something else than before.
+    pub fn ended(
+        &self,
+        mut ticket: Ticket,
+        verdict: Verdict,
+        now: Instant,
+        jitter: f64,
+    ) -> Option<State> {
         // Its own breaker, which is this one unless somebody mixed them up.
-        if let Some(own) = ticket.breaker.take() {
-            own.lock().ended(ticket.epoch, verdict, now, jitter);
-        }
+        let own = ticket.breaker.take()?;
+        let mut core = own.lock();
+        let before = core.epoch;
+        core.ended(ticket.epoch, verdict, now, jitter);
+        (core.epoch != before).then(|| core.state(now))
     }
 
     /// Closes it and forgets what it has seen; attempts that are out say nothing any more.

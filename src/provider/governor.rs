@@ -155,7 +155,9 @@ impl Governor {
         let now = Instant::now();
         let only = self.has_one_key;
         let other_key = match status {
-            401 | 403 => !only && self.keys.refused(key, now),
+            401 => !only && self.keys.refused(key, now),
+            // What this key may not do another may; for other models it may be as good as any.
+            403 => !only,
             429 => {
                 let rest = hints
                     .retry_after
@@ -182,7 +184,8 @@ impl Governor {
     }
 
     /// Judges an attempt that has ended: `ticket` is its breaker's, `latency` the time to its first
-    /// byte. Returns how many calls the provider is to bear from now on, where that adapts.
+    /// byte. Returns how many calls the provider is to bear from now on, where that adapts, and what
+    /// the breaker does from now on, if that is new.
     pub fn ended(
         &self,
         breaker: &Breaker,
@@ -190,12 +193,13 @@ impl Governor {
         outcome: Outcome,
         latency: Duration,
         in_flight: impl FnOnce() -> usize,
-    ) -> Option<usize> {
+    ) -> (Option<usize>, Option<State>) {
         let now = Instant::now();
-        if let Some(ticket) = ticket {
-            breaker.ended(ticket, verdict(outcome), now, fastrand::f64());
-        }
-        let adaptive = self.adaptive.as_ref()?;
+        let turned =
+            ticket.and_then(|ticket| breaker.ended(ticket, verdict(outcome), now, fastrand::f64()));
+        let Some(adaptive) = &self.adaptive else {
+            return (None, turned);
+        };
         let load = match outcome {
             Outcome::Ok => adaptive::Outcome::Answered,
             Outcome::RateLimited | Outcome::Timeout | Outcome::ServerError => {
@@ -203,7 +207,8 @@ impl Governor {
             }
             _ => adaptive::Outcome::Other,
         };
-        Some(adaptive.lock().sample(latency, load, in_flight(), now))
+        let bear = adaptive.lock().sample(latency, load, in_flight(), now);
+        (Some(bear), turned)
     }
 
     /// How many calls the provider can bear, where that adapts.

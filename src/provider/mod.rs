@@ -338,6 +338,7 @@ impl Provider {
         };
         let mut with = key(Instant::now())?;
         let mut left = self.governor.keys();
+        let mut limited_until = None;
         loop {
             let response = upstream.send(lease.client(upstream), outbound, with, time.by)?;
             let status = response.status().as_u16();
@@ -347,8 +348,23 @@ impl Provider {
             left -= 1;
             let another = (other_key && left > 0).then(|| key(Instant::now()));
             let Some(Ok(another)) = another else {
-                return Ok((response, hints.retry_after));
+                // A key that is good and rests says more than one that is none.
+                return match limited_until.filter(|_| matches!(status, 401 | 403)) {
+                    Some(rest) => Err(Cause::RateLimited(rest)),
+                    None => Ok((response, hints.retry_after)),
+                };
             };
+            if status == 401 {
+                ::log::warn!(
+                    request_id = outbound.request_id, provider = self.name();
+                    "key {} of {} is refused (401) and not used for 10 minutes", with + 1,
+                    self.governor.keys()
+                );
+            }
+            limited_until = limited_until.or(match (status, hints.retry_after) {
+                (429, after) => Some(after.unwrap_or(limiter::PAUSE_DEFAULT)),
+                _ => None,
+            });
             with = another;
             // So that the connection can be used again.
             self.read_whole(response, lease, outbound.streamed)?;

@@ -453,10 +453,12 @@ proptest! {
         let mut attempts = vec![0; ranks.len()];
         let mut tokens = vec![0; ranks.len()];
         let mut limited: Vec<Option<Instant>> = vec![None; ranks.len()];
+        // Each wait and ask takes WAIT_MIN at the least.
+        let steps_max = 4 * (deadline / WAIT_MIN.as_millis() as u64 + 100) as usize;
         let mut steps = 0;
         for (failure, took, luck, is_shut, random) in script.iter().cycle() {
             steps += 1;
-            prop_assert!(steps < 20_000, "it does not end");
+            prop_assert!(steps < steps_max, "it does not end");
             let place = steps % ranks.len();
             run.views[place].shut_until = is_shut.then(|| run.now + ms(luck * 500 + 1));
             run.views[place].next_free = run.now + ms(luck * 300);

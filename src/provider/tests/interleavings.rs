@@ -150,7 +150,7 @@ fn a_half_open_breaker_has_one_probe_out_at_a_time() {
                     out.fetch_sub(1, Ordering::Relaxed);
                     match number {
                         0 => drop(ticket),
-                        _ => own.ended(ticket, Verdict::Neutral, due, 0.0),
+                        _ => drop(own.ended(ticket, Verdict::Neutral, due, 0.0)),
                     }
                 }
                 ended.fetch_add(1, Ordering::Relaxed);

@@ -1,6 +1,8 @@
 //! Reads the tools of a request and which of them are to be called, in the vendor's present words
 //! and in its older ones. Start at [`read_tools`].
 
+use std::collections::HashSet;
+
 use super::content_in::read_cache;
 use super::shape::{
     BOOL, LIST, OBJECT, Read, STRING, fields, list, needed, object, optional, within,
@@ -126,14 +128,13 @@ fn read_mode<'a>(mode: View<'a>, at: &str) -> Read<ToolChoice<'a>> {
 
 /// Whether any of `tools` is not in the list `allowed`.
 fn narrows(allowed: View<'_>, tools: &[Tool<'_>]) -> bool {
-    let names = || {
-        allowed
-            .items()
-            .filter_map(|it| it.get("function")?.get("name")?.string())
-    };
+    let names: HashSet<_> = allowed
+        .items()
+        .filter_map(|it| it.get("function")?.get("name")?.string())
+        .collect();
     !tools
         .iter()
-        .all(|tool| names().any(|name| name == tool.name.unescape()))
+        .all(|tool| names.contains(&tool.name.unescape()))
 }
 
 #[cfg(test)]

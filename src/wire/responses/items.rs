@@ -120,14 +120,6 @@ pub fn input_items(body: View<'_>) -> Result<Vec<u8>, Untranslatable> {
     Ok(writer.into_bytes())
 }
 
-/// The items that a kept response answered with.
-pub fn output_items(response: View<'_>) -> Vec<View<'_>> {
-    response
-        .get("output")
-        .map(|output| output.items().collect())
-        .unwrap_or_default()
-}
-
 /// The ids of earlier items that a request's `input` refers to instead of repeating them, as some
 /// clients do with what the vendor keeps, and without naming a response to go on from. Those items,
 /// and no others, are then the `past` to read the request with;

@@ -4,7 +4,7 @@
 //! of literals and go out as they came.
 
 use super::super::form::{Part, PartKind};
-use super::super::json::view::Lit;
+use super::super::json::view::{Lit, View};
 use super::super::json::write::Writer;
 use super::items::{REDACTED, SIGNED};
 
@@ -228,6 +228,14 @@ pub(super) fn belong_together(a: &Part<'_>, b: &Part<'_>) -> bool {
     let is_content =
         |part: &Part<'_>| matches!(part.kind, PartKind::Text(_) | PartKind::Refusal(_));
     is_content(a) && is_content(b)
+}
+
+/// The items that a kept response answered with.
+pub fn output_items(response: View<'_>) -> Vec<View<'_>> {
+    response
+        .get("output")
+        .map(|output| output.items().collect())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

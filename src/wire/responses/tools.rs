@@ -4,6 +4,7 @@
 //! left out, and noted, unless the model is made to call one. Start at [`read_tools`].
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use super::super::form::{Dropped, Request, Tool, ToolChoice, Untranslatable};
 use super::super::json::view::View;
@@ -126,13 +127,16 @@ fn read_mode<'a>(mode: View<'_>, at: &Path<'_>) -> Result<ToolChoice<'a>, Untran
 }
 
 /// The names of the functions among the tools that may be called.
-fn read_allowed<'a>(tools: View<'a>, at: &Path<'_>) -> Result<Vec<Cow<'a, str>>, Untranslatable> {
-    let mut names = Vec::new();
+fn read_allowed<'a>(
+    tools: View<'a>,
+    at: &Path<'_>,
+) -> Result<HashSet<Cow<'a, str>>, Untranslatable> {
+    let mut names = HashSet::new();
     for (number, tool) in fields::list(tools, at)?.enumerate() {
         let at = at.item(number);
         let known = Fields::read(tool, &at, ["type", "name"], |_, _| {})?;
         if known.need_lit("type")?.unescape() == "function" {
-            names.push(known.need_lit("name")?.unescape());
+            names.insert(known.need_lit("name")?.unescape());
         }
     }
     Ok(names)
