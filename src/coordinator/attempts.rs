@@ -260,7 +260,14 @@ impl Work {
                     caller: self.call.endpoint,
                     endpoint: sent.endpoint,
                     hold_first: sent.route.hold_first,
-                    keep: &|response| passage::keep(&question, response_id, response),
+                    keep: &|response| {
+                        let masked = sent.target.provider.mask_key(response);
+                        passage::keep(
+                            &question,
+                            response_id,
+                            masked.as_deref().unwrap_or(response),
+                        );
+                    },
                     ledger: &mut self.ledger,
                     started: sent.started,
                     target: sent.target,

@@ -42,6 +42,8 @@ pub struct Ledger {
     pub model: String,
     pub attempts: u32,
     pub streamed: bool,
+    /// How many choices were asked for; see `Scanned::choices`.
+    pub choices: Option<u32>,
     pub first_event: Option<Duration>,
     pub usage: Usage,
     /// What the provider said of itself beside its answer, passed back with whatever is answered.
@@ -84,6 +86,7 @@ impl Ledger {
                 .map_or_else(String::new, |it| it.scanned.model.clone()),
             attempts: 0,
             streamed: false,
+            choices: None,
             first_event: None,
             usage: Usage::default(),
             upstream_headers: Vec::new(),

@@ -140,7 +140,7 @@ impl<'a> Relay<'a> {
             Outlet::Begun(begun) => (None, Some(begun.writer), Some(begun.translator)),
         };
         let mut way = Way {
-            watch: StreamWatch::new(self.endpoint),
+            watch: StreamWatch::new(self.endpoint, self.ledger.choices),
             relay: self,
             responder,
             writer,
@@ -288,7 +288,9 @@ impl Way<'_> {
                     self.mark_first();
                     Some(End::Complete)
                 }
-                Observed::Error => Some(End::Told(self.watch.finish().error.unwrap_or_default())),
+                Observed::Error => {
+                    Some(End::Told(self.relay.stream.said(self.watch.finish().error)))
+                }
                 Observed::Malformed => {
                     if is_whole {
                         is_whole = false;
@@ -331,7 +333,7 @@ impl Way<'_> {
                     (done, Some(End::Complete))
                 }
                 Observed::Error => {
-                    let said = self.watch.finish().error.unwrap_or_default();
+                    let said = self.relay.stream.said(self.watch.finish().error);
                     let error = ApiError::new(Kind::Upstream, said.as_str()).code("stream_error");
                     translator.fail(&error, &self.relay.ledger.request_id, out);
                     return Some(End::Told(said));
@@ -374,9 +376,8 @@ impl Way<'_> {
             self.relay.stream.has_begun();
             self.relay.ledger.first_event_came();
         }
-        if self.watch.has_finish_reason() {
-            self.relay.stream.is_finishing();
-        }
+        let is_finishing = self.watch.has_finish_reason();
+        self.relay.stream.set_finishing(is_finishing);
     }
 
     fn begin(&mut self) -> Option<StreamWriter> {

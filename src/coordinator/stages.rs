@@ -133,6 +133,7 @@ impl Work {
         let Some(decoded) = self.call.decoded.take() else {
             return;
         };
+        self.ledger.choices = decoded.scanned.choices;
         match decoded.route.targets.first() {
             // It need not be asked for what it cannot tell.
             Some(target) if self.is_estimated(target) => self.estimate(target),

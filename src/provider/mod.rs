@@ -29,6 +29,7 @@ pub mod hints;
 pub mod keys;
 pub mod limiter;
 mod line;
+mod mask;
 mod openai;
 mod providers;
 mod resolver;
@@ -73,8 +74,6 @@ use upstream::{Client, Upstream};
 
 /// Bytes of an answer that is read whole, at most.
 pub const ANSWER_BYTES_MAX: usize = 64 << 20;
-/// A shorter key is no secret, and masking it would mangle answers.
-const KEY_BYTES_MIN: usize = 8;
 /// Bytes read at first, and at most, at a time of an answer that is read whole.
 const PLAIN_READ_BYTES: usize = 8 << 10;
 const PLAIN_READ_BYTES_MAX: usize = 256 << 10;
@@ -170,7 +169,7 @@ impl Provider {
             timeout: config.timeout,
             first_token_timeout: config.first_token_timeout,
             idle_timeout: config.idle_timeout,
-            keys: finders(&config.api_keys),
+            keys: mask::finders(&config.api_keys),
             governor: Governor::new(config),
             permits: Semaphore::new(config.max_connections.get(), upstream::IDLE_AGE_MAX),
             via,
@@ -280,13 +279,6 @@ impl Provider {
         answer.map_err(|cause| time.judge(cause))
     }
 
-    /// `said` with every key of ours masked, if one is quoted there.
-    pub fn mask_key(&self, said: &[u8]) -> Option<Vec<u8>> {
-        self.keys.iter().fold(None, |masked, key| {
-            mask(key, masked.as_deref().unwrap_or(said)).or(masked)
-        })
-    }
-
     fn permit(&self, outbound: &Outbound<'_>) -> Result<Permit<Client>, Cause> {
         let permit = match self.permits.try_acquire() {
             Ok(None) => {
@@ -386,8 +378,14 @@ impl Provider {
             let pairs = headers::pairs(response.headers());
             is_event_stream(pairs)
         };
-        let headers = headers::relayed(headers::pairs(response.headers()));
-        let upstream_request_id = headers::request_id(headers::pairs(response.headers()));
+        let mut headers = headers::relayed(headers::pairs(response.headers()));
+        for (_, value) in &mut headers {
+            self.mask_text(value);
+        }
+        let mut upstream_request_id = headers::request_id(headers::pairs(response.headers()));
+        if let Some(id) = &mut upstream_request_id {
+            self.mask_text(id);
+        }
         let body = if is_stream {
             let reader = response.into_body().into_reader();
             let source = Source::Http(Box::new(Http { reader, lease }));
@@ -460,31 +458,7 @@ impl Provider {
     fn error(&self, cause: Cause) -> ProviderError {
         ProviderError {
             provider: self.name(),
-            cause,
+            cause: self.mask_cause(cause),
         }
     }
-}
-
-fn finders(keys: &[checked::Secret]) -> Vec<Finder<'static>> {
-    let keys = keys.iter().map(|key| key.expose());
-    let mut keys: Vec<&str> = keys.filter(|key| key.len() >= KEY_BYTES_MIN).collect();
-    keys.sort_unstable_by_key(|key| std::cmp::Reverse(key.len()));
-    let finders = keys.into_iter().map(|key| Finder::new(key).into_owned());
-    finders.collect()
-}
-
-/// `said` with `key` masked, if it is quoted there.
-fn mask(key: &Finder<'_>, said: &[u8]) -> Option<Vec<u8>> {
-    let mut masked = Vec::new();
-    let mut rest = said;
-    while let Some(at) = key.find(rest) {
-        masked.extend_from_slice(&rest[..at]);
-        masked.extend_from_slice(b"***");
-        rest = &rest[at + key.needle().len()..];
-    }
-    if rest.len() == said.len() {
-        return None;
-    }
-    masked.extend_from_slice(rest);
-    Some(masked)
 }

@@ -39,6 +39,7 @@ pub struct Stream {
     /// Until when the first event must come.
     time: Time,
     idle_timeout: Duration,
+    is_finishing: bool,
     read_bytes: usize,
     /// What was read ahead.
     primed: Vec<u8>,
@@ -103,6 +104,7 @@ impl Stream {
             begun: false,
             time,
             idle_timeout,
+            is_finishing: false,
             read_bytes: READ_BYTES_MIN,
             primed: Vec::new(),
         }
@@ -134,6 +136,7 @@ impl Stream {
             return Ok(primed.len());
         }
         let by = match self.begun {
+            true if self.is_finishing => Instant::now() + self.idle_timeout.min(FINISHING_WAIT_MAX),
             true => Instant::now() + self.idle_timeout,
             false => self.time.by,
         };
@@ -207,10 +210,15 @@ impl Stream {
 
     /// The model has said why it stopped: what is left to come, a count and a marker, comes at once
     /// or never.
-    pub const fn is_finishing(&mut self) {
-        if self.idle_timeout.as_millis() > FINISHING_WAIT_MAX.as_millis() {
-            self.idle_timeout = FINISHING_WAIT_MAX;
-        }
+    pub const fn set_finishing(&mut self, is_finishing: bool) {
+        self.is_finishing = is_finishing;
+    }
+
+    /// What the provider said of its failure, without our key.
+    pub fn said(&self, why: Option<String>) -> String {
+        let mut said = why.unwrap_or_default();
+        self.provider.mask_text(&mut said);
+        said
     }
 
     /// The error of a stream in which the provider said that it failed.

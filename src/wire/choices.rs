@@ -1,9 +1,10 @@
 //! Which of a streamed answer's choices have ended, for streams of OpenAI's that close without
 //! their marker.
 //!
-//! An answer without `[DONE]` is whole if every choice that began has said why it stopped, and
-//! meant it: some servers send an empty reason, or one with every chunk. Nearly every chunk belongs
-//! to the first choice and has no reason; those are not read.
+//! An answer without `[DONE]` is whole if as many choices as were asked for, and all that began,
+//! have said why they stopped, and meant it: some servers send an empty reason, or one with every
+//! chunk. Choices may come one after the other. Nearly every chunk belongs to the first choice and
+//! has no reason; those are not read.
 
 use std::collections::BTreeSet;
 
@@ -15,8 +16,10 @@ use serde_json::Value;
 const CHOICES_MAX: usize = 128;
 
 /// See the module.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Choices {
+    /// How many were asked for. `None`: not known, so nothing is taken for whole.
+    asked: Option<u32>,
     begun: BTreeSet<u32>,
     done: BTreeSet<u32>,
     /// A choice went on after it had said why it stopped, so nothing it says means its end.
@@ -58,6 +61,16 @@ impl Choice {
 }
 
 impl Choices {
+    /// None has begun of the `asked` ones.
+    pub const fn new(asked: Option<u32>) -> Self {
+        Self {
+            asked,
+            begun: BTreeSet::new(),
+            done: BTreeSet::new(),
+            is_unreliable: false,
+        }
+    }
+
     /// Takes note of a chunk; `may_finish`: it has a finish reason that is a text.
     pub fn observe(&mut self, data: &[u8], may_finish: bool) {
         if !may_finish && self.done.is_empty() && is_of_the_first(data) {
@@ -84,9 +97,13 @@ impl Choices {
         }
     }
 
-    /// Whether every choice that began has ended.
+    /// Whether every choice that was asked for, or began, has ended.
     pub fn are_done(&self) -> bool {
-        !self.is_unreliable && !self.done.is_empty() && self.begun.is_subset(&self.done)
+        let are_all = |asked| self.done.len() >= asked as usize;
+        !self.is_unreliable
+            && !self.done.is_empty()
+            && self.asked.is_some_and(are_all)
+            && self.begun.is_subset(&self.done)
     }
 }
 
@@ -106,7 +123,7 @@ mod tests {
     #[test]
     fn an_answer_is_whole_when_all_its_choices_are() {
         let check = |chunks: &[(u32, &str, &str)], expected: bool| {
-            let mut choices = Choices::default();
+            let mut choices = Choices::new(Some(1));
             for (index, content, reason) in chunks {
                 let chunk = format!(
                     r#"{{"choices":[{{"index":{index},"delta":{{"content":"{content}"}},"finish_reason":{reason}}}]}}"#
@@ -132,8 +149,23 @@ mod tests {
     }
 
     #[test]
+    fn a_choice_that_has_not_begun_is_waited_for() {
+        let end = |index: u32| {
+            format!(r#"{{"choices":[{{"index":{index},"delta":{{}},"finish_reason":"stop"}}]}}"#)
+        };
+        let mut choices = Choices::new(Some(2));
+        choices.observe(end(0).as_bytes(), true);
+        assert!(!choices.are_done());
+        choices.observe(end(1).as_bytes(), true);
+        assert!(choices.are_done());
+        let mut unknown = Choices::new(None);
+        unknown.observe(end(0).as_bytes(), true);
+        assert!(!unknown.are_done());
+    }
+
+    #[test]
     fn what_follows_the_end_spoils_nothing() {
-        let mut choices = Choices::default();
+        let mut choices = Choices::new(Some(1));
         choices.observe(
             br#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#,
             true,

@@ -66,13 +66,14 @@ pub struct StreamWatch {
 }
 
 impl StreamWatch {
-    /// A watch over a stream that has not begun.
-    pub fn new(endpoint: Endpoint) -> Self {
+    /// A watch over a stream that has not begun, of as many choices as were asked for; see
+    /// [`Scanned::choices`](super::request::Scanned::choices).
+    pub fn new(endpoint: Endpoint, choices: Option<u32>) -> Self {
         Self {
             endpoint,
             events: 0,
             ended: false,
-            choices: Choices::default(),
+            choices: Choices::new(choices),
             finish: Finish::default(),
         }
     }
@@ -162,7 +163,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn watch(endpoint: Endpoint, stream: &str) -> (Vec<Observed>, Finish) {
-        let mut watch = StreamWatch::new(endpoint);
+        let mut watch = StreamWatch::new(endpoint, Some(1));
         let seen = events(stream.as_bytes())
             .map(|event| watch.observe(&event))
             .collect();

@@ -261,6 +261,28 @@ fn a_stream_that_only_lacks_its_marker_or_has_an_odd_event_is_complete() {
     }
 }
 
+/// Choices may come one after the other: without the marker only their number says that all came,
+/// and a list of prompts does not tell it.
+#[test]
+fn without_its_marker_a_stream_is_complete_if_all_choices_came() {
+    let _turn = machine::light();
+    let simulator = Simulator::start();
+    let daemon = Daemon::start(&simulator);
+    let model = "simo/sim+pace-1x20+no-end";
+    let mut chat = chat_stream(model);
+    chat["n"] = json!(2);
+    let prompts = json!({"model": model, "prompt": ["a", "b"], "stream": true});
+    for (path, body, expected) in [
+        ("/v1/chat/completions", chat, true),
+        ("/v1/completions", prompts, false),
+    ] {
+        let text = daemon.post(path, &body).text();
+        let complete = text.contains("data: [DONE]");
+        assert_eq!(complete, expected, "{path}: {text}");
+        assert_ne!(complete, text.contains("provider_cut"), "{path}: {text}");
+    }
+}
+
 #[test]
 fn deltas_come_as_they_are_made() {
     let _turn = machine::light();

@@ -439,6 +439,8 @@ fn a_quoted_key_is_masked_whatever_quotes_it() {
     assert_eq!(provider.mask_key(b"data: {}"), None);
     let event = provider.mask_key(b"data: sk-hidden");
     assert_eq!(event.as_deref(), Some(&b"data: ***"[..]));
+    let error = provider.error(Cause::Told("bad key sk-hidden".to_owned()));
+    assert!(error.to_string().ends_with("bad key ***"), "{error}");
 }
 
 #[test]

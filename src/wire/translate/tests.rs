@@ -232,7 +232,7 @@ fn plan(caller: Endpoint, provider: Endpoint, json_tool: bool) -> Plan {
 
 /// What a caller receives of `chunks`, and whether the stream ended as it should.
 fn relayed(plan: Plan, chunks: &[&[u8]]) -> (Vec<u8>, bool) {
-    let mut watch = StreamWatch::new(plan.provider);
+    let mut watch = StreamWatch::new(plan.provider, Some(1));
     let mut translator = Translator::new(plan, 1, ID, false);
     let (mut splitter, mut out) = (Splitter::new(), Vec::new());
     for chunk in chunks {
