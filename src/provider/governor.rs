@@ -155,9 +155,7 @@ impl Governor {
         let now = Instant::now();
         let only = self.has_one_key;
         let other_key = match status {
-            401 => !only && self.keys.refused(key, now),
-            // What this key may not do another may; for other models it may be as good as any.
-            403 => !only,
+            401 | 403 => !only && self.keys.refused(key, now),
             429 => {
                 let rest = hints
                     .retry_after

@@ -346,10 +346,10 @@ impl Provider {
                     None => Ok((response, hints.retry_after)),
                 };
             };
-            if status == 401 {
+            if matches!(status, 401 | 403) {
                 ::log::warn!(
                     request_id = outbound.request_id, provider = self.name();
-                    "key {} of {} is refused (401) and not used for 10 minutes", with + 1,
+                    "key {} of {} is refused ({status}) and not used for 10 minutes", with + 1,
                     self.governor.keys()
                 );
             }
