@@ -92,3 +92,20 @@ fn a_provider_that_refuses_our_key_is_passed_by() {
     assert_eq!(heard.header("x-victor-provider"), Some("sima"), "{heard}");
     assert_eq!(heard.attempts(), 2, "{heard}");
 }
+
+#[test]
+fn a_key_that_is_forbidden_is_retired_too() {
+    let _turn = machine::light();
+    let simulator = Simulator::start();
+    let config = Config::behind(simulator.addr)
+        .unset("providers.simo.api_key")
+        .set("providers.simo.api_keys", json!(GOOD));
+    let daemon = Daemon::with(&config);
+    let heard = ask(&daemon, "simo/sim+status-403-once");
+    assert_eq!(heard.status, 200, "{heard}");
+    let seen: Vec<_> = simulator.calls().iter().map(|call| call.status).collect();
+    assert_eq!(seen, [Some(403), Some(200)]);
+    let health = daemon.get("/health/detailed").json();
+    let details = health["components"]["provider.simo"]["details"].to_string();
+    assert!(details.contains("retired"), "{details}");
+}
