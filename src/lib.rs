@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod api;
+pub mod cache;
 pub mod cancel;
 pub mod cli;
 pub mod clock;

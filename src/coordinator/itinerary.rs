@@ -359,8 +359,9 @@ impl Itinerary {
             return Step::GiveUp(Why::Deadline);
         };
         let patience = *self.shut_wait_until.get_or_insert(now + SHUT_WAIT_MAX);
-        match retry_at <= last.min(patience) && now + WAIT_MIN <= patience {
-            true => step_at(index, retry_at.max(now + WAIT_MIN), now),
+        let at = retry_at.max(now + WAIT_MIN);
+        match at <= last.min(patience) {
+            true => step_at(index, at, now),
             false => Step::GiveUp(Why::Shut { retry_at }),
         }
     }

@@ -100,7 +100,7 @@ impl Wire {
 }
 
 impl EventLoop {
-    /// A worker has said that the answer to this connection's request will be a stream.
+    /// The answer to this connection's request will be a stream: its handler has said so, or a worker.
     pub(super) fn keep_alive(&mut self, index: usize) {
         let waiting = {
             let out = self.slab[index].wire.out.lock();

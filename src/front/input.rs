@@ -259,11 +259,11 @@ impl EventLoop {
                     }
                     None => self.timers.clear(index),
                 }
-                if let Some(interval) = left.interval {
-                    self.comments.set_call(index, interval, self.now);
-                }
                 if left.pending > 0 {
                     self.drain(index);
+                }
+                if left.kept_alive && self.slab.holds(index) {
+                    self.keep_alive(index);
                 }
             }
             answer => self.on_answered(index, answer),

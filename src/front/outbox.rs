@@ -10,7 +10,7 @@ use std::io::{self, IoSlice, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::early::Waiting;
 use super::mailbox::{Mailbox, Message};
@@ -76,8 +76,8 @@ pub(super) struct Uncorked {
     pub answer: Answer,
     /// When the call expires.
     pub due: Option<Instant>,
-    /// How often a client that waits for a stream is sent a comment.
-    pub interval: Option<Duration>,
+    /// Whether a client that waits for a stream is to be sent comments.
+    pub kept_alive: bool,
     /// Bytes that wait for the client.
     pub pending: usize,
 }
@@ -128,7 +128,7 @@ impl Wire {
         Uncorked {
             answer: out.answer,
             due: out.deadline.as_ref().map(|(at, _)| *at),
-            interval: out.early.as_ref().map(|waiting| waiting.interval),
+            kept_alive: out.early.is_some(),
             pending: out.bytes,
         }
     }

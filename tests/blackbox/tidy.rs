@@ -250,7 +250,7 @@ const FLOORS: [&[&str]; 14] = [
     &["orchestrator"],
     &["admin", "api", "ops"],
     &["coordinator", "health"],
-    &["provider"],
+    &["provider", "cache"],
     &["simulator"],
     &["front", "metrics", "diagnostics", "store"],
     &["log", "signals", "wire"],

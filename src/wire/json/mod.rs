@@ -8,6 +8,7 @@
 //!
 //! Start at [`walk_object`]; [`view`] looks into what has been walked, [`write`](mod@write) writes anew.
 
+pub mod canonical;
 pub mod view;
 pub mod write;
 

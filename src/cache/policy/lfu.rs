@@ -1,0 +1,128 @@
+//! Least frequently used, with ageing: whoever was used least goes first, and among those
+//! whoever's last use is longest ago. Without ageing, what was popular yesterday would stay for
+//! ever.
+//!
+//! There is a list for each count of uses, so every step is O(1) (Shah, Mitra, Matani, "An O(1)
+//! algorithm for implementing the LFU cache eviction scheme", 2010). Counts end at [`USES_MAX`],
+//! and are halved once there have been [`SAMPLE`] uses for each entry, as TinyLFU does (Einziger,
+//! Friedman, Manes, "TinyLFU: A Highly Efficient Cache Admission Policy", 2017, "Reset"). Halving
+//! joins the lists pairwise; what it does to the count that a slot remembers is made up for when
+//! the slot is next looked at.
+
+use super::{Links, List, Policy};
+
+/// The highest count: one list for each, and one bit of a word.
+pub const USES_MAX: u8 = 63;
+
+/// Uses for each entry between two halvings. Caffeine, which made TinyLFU common, takes ten.
+pub const SAMPLE: u64 = 10;
+
+/// Fewer entries than this are taken for so many, so that a small cache does not halve at every
+/// turn.
+pub const ENTRIES_MIN: u64 = 16;
+
+/// A slot's count, as of an age.
+#[derive(Clone, Copy, Default)]
+struct Uses {
+    count: u8,
+    age: u32,
+}
+
+/// See the module.
+pub struct Lfu {
+    links: Links,
+    uses: Vec<Uses>,
+    lists: [List; USES_MAX as usize + 1],
+    /// Which lists have entries, a bit each.
+    filled: u64,
+    entries: u64,
+    /// Uses since the last halving.
+    since: u64,
+    /// Halvings so far.
+    age: u32,
+}
+
+impl Default for Lfu {
+    fn default() -> Self {
+        Self {
+            links: Links::default(),
+            uses: Vec::new(),
+            lists: [List::default(); USES_MAX as usize + 1],
+            filled: 0,
+            entries: 0,
+            since: 0,
+            age: 0,
+        }
+    }
+}
+
+impl Lfu {
+    fn push(&mut self, slot: u32, count: u8) {
+        let index = slot as usize;
+        if index >= self.uses.len() {
+            self.uses.resize(index + 1, Uses::default());
+        }
+        let age = self.age;
+        self.uses[index] = Uses { count, age };
+        self.lists[count as usize].push(&mut self.links, slot);
+        self.filled |= 1 << count;
+    }
+
+    /// Takes a slot out of its list, and tells its count.
+    fn take(&mut self, slot: u32) -> u8 {
+        let Uses { count, age } = self.uses[slot as usize];
+        let halved = self.age.wrapping_sub(age).min(7);
+        let count = count >> halved;
+        let list = &mut self.lists[count as usize];
+        list.remove(&mut self.links, slot);
+        if list.is_empty() {
+            self.filled &= !(1 << count);
+        }
+        count
+    }
+
+    fn used(&mut self) {
+        self.since += 1;
+        if self.since >= SAMPLE * self.entries.max(ENTRIES_MIN) {
+            self.halve();
+        }
+    }
+
+    fn halve(&mut self) {
+        self.since = 0;
+        self.age = self.age.wrapping_add(1);
+        self.filled = 0;
+        for count in 0..self.lists.len() {
+            let list = std::mem::take(&mut self.lists[count]);
+            // The one used more often is the one that goes later.
+            self.lists[count / 2].append(&mut self.links, list);
+            if !self.lists[count / 2].is_empty() {
+                self.filled |= 1 << (count / 2);
+            }
+        }
+    }
+}
+
+impl Policy for Lfu {
+    fn insert(&mut self, slot: u32) {
+        self.push(slot, 1);
+        self.entries += 1;
+        self.used();
+    }
+
+    fn hit(&mut self, slot: u32) {
+        let count = self.take(slot);
+        self.push(slot, (count + 1).min(USES_MAX));
+        self.used();
+    }
+
+    fn remove(&mut self, slot: u32) {
+        self.take(slot);
+        self.entries -= 1;
+    }
+
+    fn victim(&self) -> Option<u32> {
+        let lowest = self.lists.get(self.filled.trailing_zeros() as usize)?;
+        lowest.oldest()
+    }
+}

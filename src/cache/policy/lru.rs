@@ -1,0 +1,32 @@
+//! Least recently used: whoever has not been used for longest goes first.
+
+use super::{Links, List, Policy};
+
+/// See the module.
+#[derive(Default)]
+pub struct Lru {
+    links: Links,
+    list: List,
+}
+
+impl Policy for Lru {
+    fn insert(&mut self, slot: u32) {
+        self.list.push(&mut self.links, slot);
+    }
+
+    fn hit(&mut self, slot: u32) {
+        // What is asked for most is asked for again at once.
+        if self.list.newest != slot {
+            self.list.remove(&mut self.links, slot);
+            self.list.push(&mut self.links, slot);
+        }
+    }
+
+    fn remove(&mut self, slot: u32) {
+        self.list.remove(&mut self.links, slot);
+    }
+
+    fn victim(&self) -> Option<u32> {
+        self.list.oldest()
+    }
+}

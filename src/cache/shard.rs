@@ -1,0 +1,262 @@
+//! One part of the cache, as it is behind one lock: entries, their order, their ends.
+//!
+//! Everything here is short, for the lock's sake. What goes is put into [`Gone`], and freed by the
+//! caller once the lock is free. The caller also knows how many bytes there are altogether; here
+//! only the shard's own are counted.
+
+use std::sync::Arc;
+
+use super::entry::Entry;
+use super::expiry::Expiry;
+use super::heat::Heat;
+use super::key::Key;
+use super::policy::{self, Policy};
+use super::slab::{Held, Slab, Slot};
+use super::{Amount, Reason};
+use crate::config::checked::EvictionPolicy;
+
+/// Entries that an insert looks at for their age. More than one, so that what is too old goes
+/// sooner than it comes.
+pub const EXPIRED_AT_ONCE: usize = 8;
+
+/// Entries that are evicted before the lock is given up in between.
+pub const EVICTED_AT_ONCE: usize = 32;
+
+/// Bytes of an entry's place: its slot, its links and count in the policy, its place in the heap,
+/// its two chains. All are in vectors that double, so half as much again is there on the average.
+pub const PLACE_BYTES: usize = (size_of::<Slot>() + 8 + 8 + 20 + 8) * 3 / 2;
+
+/// What has gone from a shard and waits to be freed.
+#[derive(Default)]
+pub struct Gone {
+    /// Held until the lock is free. Mostly one goes for one that comes, and needs no list.
+    first: Option<Arc<Entry>>,
+    others: Vec<Arc<Entry>>,
+    /// What they were counted as.
+    pub bytes: usize,
+    /// Those that were evicted, by [`Reason`].
+    pub by_reason: [Amount; 3],
+}
+
+impl Gone {
+    /// How many.
+    pub fn count(&self) -> usize {
+        usize::from(self.first.is_some()) + self.others.len()
+    }
+
+    fn push(&mut self, entry: Arc<Entry>) {
+        match self.first {
+            None => self.first = Some(entry),
+            Some(_) => self.others.push(entry),
+        }
+    }
+}
+
+/// What a lookup found.
+pub enum Found {
+    Entry(Arc<Entry>),
+    Nothing,
+    /// An entry that is too old, and still there.
+    Old,
+}
+
+/// A coordinator's part of a shard.
+#[derive(Clone, Copy, Default)]
+pub struct Part {
+    pub held: Amount,
+    pub hits: u64,
+}
+
+/// An entry with what it is worth.
+pub struct Worth {
+    pub score: f64,
+    pub key: Key,
+    pub entry: Arc<Entry>,
+    pub coordinator: u16,
+}
+
+/// See the module.
+pub struct Shard {
+    slab: Slab,
+    policy: policy::Chosen,
+    expiry: Expiry,
+    pub bytes: usize,
+    pub hits: u64,
+    pub misses: u64,
+    pub by_reason: [Amount; 3],
+    /// By the coordinator's number.
+    pub parts: Vec<Part>,
+}
+
+const NANOS: u64 = 1_000_000_000;
+
+/// The second of a time, for [`Heat`].
+const fn second(now: u64) -> u32 {
+    // 136 years.
+    (now / NANOS) as u32
+}
+
+impl Shard {
+    pub fn new(policy: EvictionPolicy) -> Self {
+        Self {
+            slab: Slab::new(),
+            policy: policy::Chosen::new(policy),
+            expiry: Expiry::default(),
+            bytes: 0,
+            hits: 0,
+            misses: 0,
+            by_reason: [Amount::default(); 3],
+            parts: Vec::new(),
+        }
+    }
+
+    /// Entries.
+    pub const fn count(&self) -> usize {
+        self.slab.count()
+    }
+
+    /// The entry of that key, counted as used.
+    pub fn get(&mut self, key: &Key, now: u64) -> Found {
+        let found = self.slab.find(key);
+        let held = found.and_then(|slot| Some((slot, self.slab.get_mut(slot)?)));
+        let Some((slot, held)) = held else {
+            self.misses += 1;
+            return Found::Nothing;
+        };
+        if held.expires <= now {
+            self.misses += 1;
+            return Found::Old;
+        }
+        self.hits += 1;
+        held.heat.hit(second(now));
+        self.parts[held.coordinator as usize].hits += 1;
+        let entry = Arc::clone(&held.entry);
+        self.policy.hit(slot);
+        Found::Entry(entry)
+    }
+
+    /// Takes out the entry of that key if it is too old.
+    pub fn expire_one(&mut self, key: &Key, now: u64, gone: &mut Gone) {
+        let old = |slot: &u32| self.slab.get(*slot).is_some_and(|it| it.expires <= now);
+        if let Some(slot) = self.slab.find(key).filter(old) {
+            self.remove(slot, Some(Reason::Ttl), gone);
+        }
+    }
+
+    /// Takes an entry in, whose key is not in.
+    pub fn insert(&mut self, key: Key, entry: Arc<Entry>, bytes: usize, terms: Terms) {
+        let Terms {
+            coordinator,
+            expires,
+            now,
+        } = terms;
+        self.bytes += bytes;
+        if coordinator as usize >= self.parts.len() {
+            let parts = coordinator as usize + 1;
+            self.parts.resize(parts, Part::default());
+        }
+        self.parts[coordinator as usize].held.add(bytes);
+        let slot = self.slab.insert(Held {
+            key,
+            entry,
+            bytes,
+            expires,
+            coordinator,
+            heat: Heat::new(second(now)),
+        });
+        self.policy.insert(slot);
+        self.expiry.insert(slot, expires);
+    }
+
+    /// Takes out the entry of that key, as one that is replaced; false if there is none.
+    pub fn replace(&mut self, key: &Key, gone: &mut Gone) -> bool {
+        let found = self.slab.find(key);
+        found.is_some_and(|slot| self.remove(slot, None, gone))
+    }
+
+    /// Takes out a few that are too old.
+    pub fn expire(&mut self, now: u64, gone: &mut Gone) {
+        for _ in 0..EXPIRED_AT_ONCE {
+            let Some(slot) = self.expiry.due(now) else {
+                return;
+            };
+            self.remove(slot, Some(Reason::Ttl), gone);
+        }
+    }
+
+    /// Takes out the next one to go; false if there is none.
+    pub fn evict(&mut self, gone: &mut Gone) -> bool {
+        let victim = self.policy.victim();
+        victim.is_some_and(|slot| self.remove(slot, Some(Reason::Size), gone))
+    }
+
+    /// Takes out what is in `slots` and of that coordinator, or of any. False if there are no
+    /// slots from there on.
+    pub fn sweep(&mut self, slots: std::ops::Range<u32>, of: Option<u16>, gone: &mut Gone) -> bool {
+        let is_within = (slots.start as usize) < self.slab.slots();
+        for slot in slots {
+            let held = self.slab.get(slot);
+            if held.is_some_and(|held| of.is_none_or(|of| of == held.coordinator)) {
+                self.remove(slot, Some(Reason::Cleared), gone);
+            }
+        }
+        is_within
+    }
+
+    /// Adds what is in `slots`, is worth more than `floor` and not too old. False if there are no
+    /// slots from there on.
+    pub fn rank(
+        &self,
+        slots: std::ops::Range<u32>,
+        now: u64,
+        floor: f64,
+        out: &mut Vec<Worth>,
+    ) -> bool {
+        let is_within = (slots.start as usize) < self.slab.slots();
+        for slot in slots {
+            let Some(held) = self.slab.get(slot).filter(|held| held.expires > now) else {
+                continue;
+            };
+            let uses = f64::from(held.heat.at(second(now)));
+            let score = uses * held.entry.cost.weight() / held.bytes as f64;
+            if score > floor {
+                out.push(Worth {
+                    score,
+                    key: held.key,
+                    entry: Arc::clone(&held.entry),
+                    coordinator: held.coordinator,
+                });
+            }
+        }
+        is_within
+    }
+
+    fn remove(&mut self, slot: u32, reason: Option<Reason>, gone: &mut Gone) -> bool {
+        let Some(held) = self.slab.remove(slot) else {
+            return false;
+        };
+        self.policy.remove(slot);
+        self.expiry.remove(slot);
+        self.bytes -= held.bytes;
+        let part = &mut self.parts[held.coordinator as usize].held;
+        part.count -= 1;
+        part.bytes -= held.bytes as u64;
+        if let Some(reason) = reason {
+            self.by_reason[reason.index()].add(held.bytes);
+            gone.by_reason[reason.index()].add(held.bytes);
+        }
+        gone.bytes += held.bytes;
+        gone.push(held.entry);
+        true
+    }
+}
+
+/// On what terms an entry is taken in.
+#[derive(Clone, Copy)]
+pub struct Terms {
+    /// Its coordinator's number.
+    pub coordinator: u16,
+    /// When it is too old, and what time it is: nanoseconds since the cache began.
+    pub expires: u64,
+    pub now: u64,
+}

@@ -1,0 +1,413 @@
+//! The entries of all calls, bounded by their bytes.
+//!
+//! They are spread over shards by their keys, each behind its own lock, so that lookups on many
+//! threads seldom meet. The bound is one for all: a shard may hold more than its share while
+//! others hold less, or an entry of an eighth of the cache would find no place. Whoever inserts
+//! first reserves its bytes, and evicts until it could: from its own shard if that is full, else
+//! from the fullest. So the bound holds at every moment, and evicting is nearly as exact as if
+//! there were one shard. No thread ever holds two of the locks.
+//!
+//! Start at [`Cache::get`] and [`Cache::insert`].
+
+use std::cmp::{Ordering as Order, Reverse};
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use super::coordinators::Coordinators;
+use super::entry::Entry;
+use super::key::Key;
+use super::shard::{EVICTED_AT_ONCE, Found, Gone, Shard, Terms, Worth};
+use super::{Amount, CoordinatorStats, Evicted, Outcome, Stats};
+use crate::config::checked;
+use crate::procfs;
+use crate::sync::Mutex;
+
+/// Shards for each core, at least; two threads meet in one of them a few times in a hundred.
+const SHARDS_A_CORE: usize = 4;
+
+/// Shards at most: what is done for all of them, such as counting, stays short.
+const SHARDS_MAX: usize = 256;
+
+/// The biggest entry, as a part of the cache. What is bigger would evict too much for its use.
+const ENTRY_PART: usize = 8;
+
+/// Slots that are looked at before the lock is given up in between.
+const SLOTS_AT_ONCE: u32 = 256;
+
+/// A shard alone in its cache lines, so that one's lock does not slow its neighbour's. (128 bytes:
+/// x86 fetches lines in pairs.)
+#[repr(align(128))]
+struct Place {
+    shard: Mutex<Shard>,
+    /// The shard's bytes, to find the fullest without taking its lock.
+    bytes: AtomicUsize,
+}
+
+/// See the module.
+pub struct Cache {
+    places: Box<[Place]>,
+    /// What is in or reserved, in bytes.
+    used: AtomicUsize,
+    size_max: usize,
+    /// Time zero of the shards.
+    began: Instant,
+    coordinators: Coordinators,
+    refused: AtomicU64,
+}
+
+/// An entry that [`Cache::top`] chose.
+#[derive(Clone, Debug)]
+pub struct Ranked {
+    /// Its key.
+    pub key: Key,
+    /// Itself.
+    pub entry: Arc<Entry>,
+    /// Whose it is.
+    pub coordinator: Arc<str>,
+    /// What it is worth: decayed uses × tokens ÷ bytes.
+    pub score: f64,
+}
+
+/// What was cleared.
+pub type Swept = Amount;
+
+impl Cache {
+    /// An empty cache of that size and policy.
+    pub fn new(config: &checked::Cache, now: Instant) -> Self {
+        let shards = (procfs::cores() * SHARDS_A_CORE).next_power_of_two();
+        Self::with_shards(config, now, shards.min(SHARDS_MAX))
+    }
+
+    /// The same in so many shards, a power of two.
+    pub(super) fn with_shards(config: &checked::Cache, now: Instant, shards: usize) -> Self {
+        let place = |_| Place {
+            shard: Mutex::new("cache.shard", Shard::new(config.eviction_policy)),
+            bytes: AtomicUsize::new(0),
+        };
+        Self {
+            places: (0..shards).map(place).collect(),
+            used: AtomicUsize::new(0),
+            size_max: config.max_size_bytes,
+            began: now,
+            coordinators: Coordinators::new(),
+            refused: AtomicU64::new(0),
+        }
+    }
+
+    /// The answer that is stored under `key` and not too old. One short lock, nothing copied.
+    pub fn get(&self, key: &Key, now: Instant) -> Option<Arc<Entry>> {
+        let place = self.place(key);
+        let now = self.nanos(now);
+        let found = place.shard.lock().get(key, now);
+        match found {
+            Found::Entry(entry) => Some(entry),
+            Found::Nothing => None,
+            Found::Old => {
+                let mut gone = Gone::default();
+                place.with(|shard| shard.expire_one(key, now, &mut gone));
+                self.release(gone);
+                None
+            }
+        }
+    }
+
+    /// Stores an answer, in place of an older one of the same key, and evicts what there is no
+    /// room for.
+    pub fn insert(&self, key: Key, entry: Arc<Entry>, coordinator: &str, now: Instant) -> Evicted {
+        let bytes = entry.bytes();
+        if bytes > self.size_max / ENTRY_PART {
+            return self.refuse(Evicted::default());
+        }
+        let Some(coordinator) = self.coordinators.number(coordinator) else {
+            return self.refuse(Evicted::default());
+        };
+        let terms = Terms {
+            coordinator,
+            expires: self.nanos(entry.expires()),
+            now: self.nanos(now),
+        };
+        let mut evicted = Evicted::default();
+        if terms.expires <= terms.now {
+            evicted.outcome = Outcome::Expired;
+            return evicted;
+        }
+        let mut incoming = Some(entry);
+        let mut gone = Gone::default();
+        let place = self.place(&key);
+        let is_in = place.with(|shard| {
+            if shard.replace(&key, &mut gone) {
+                evicted.outcome = Outcome::Replaced;
+            }
+            shard.expire(terms.now, &mut gone);
+            let is_reserved = self.make_room(shard, bytes, self.share(), &mut gone);
+            if let Some(entry) = incoming.take_if(|_| is_reserved) {
+                shard.insert(key, entry, bytes, terms);
+            }
+            is_reserved
+        });
+        evicted.take(&gone);
+        self.release(gone);
+        if is_in {
+            return evicted;
+        }
+        if !self.reserve_elsewhere(bytes, &mut evicted) {
+            return self.refuse(evicted);
+        }
+        let mut gone = Gone::default();
+        place.with(|shard| {
+            // Another thread may have stored the same call's answer meanwhile.
+            shard.replace(&key, &mut gone);
+            if let Some(entry) = incoming.take() {
+                shard.insert(key, entry, bytes, terms);
+            }
+        });
+        self.release(gone);
+        evicted
+    }
+
+    /// Takes out all entries of a coordinator; those that are inserted meanwhile may stay.
+    pub fn remove_coordinator(&self, name: &str) -> Swept {
+        let number = self.coordinators.find(name);
+        number.map_or(Swept::default(), |number| self.sweep(Some(number)))
+    }
+
+    /// Takes out all entries; those that are inserted meanwhile may stay.
+    pub fn clear(&self) -> Swept {
+        self.sweep(None)
+    }
+
+    /// What is in, and what has been. Takes each lock once, one after the other.
+    pub fn stats(&self) -> Stats {
+        let names = self.coordinators.names();
+        let mut stats = Stats {
+            refused: self.refused.load(Ordering::Relaxed),
+            ..Stats::default()
+        };
+        let part = |name| CoordinatorStats {
+            name,
+            held: Amount::default(),
+            hits: 0,
+        };
+        stats.coordinators = names.into_iter().map(part).collect();
+        for place in &self.places {
+            let shard = place.shard.lock();
+            stats.held.sum(Amount {
+                count: shard.count() as u64,
+                bytes: shard.bytes as u64,
+            });
+            stats.hits += shard.hits;
+            stats.misses += shard.misses;
+            for (sum, own) in stats.by_reason.iter_mut().zip(shard.by_reason) {
+                sum.sum(own);
+            }
+            for (sum, own) in stats.coordinators.iter_mut().zip(&shard.parts) {
+                sum.held.sum(own.held);
+                sum.hits += own.hits;
+            }
+        }
+        stats
+    }
+
+    /// The `count` most valuable entries, the most valuable first: those that were used most for
+    /// what they cost and take. For warming.
+    pub fn top(&self, count: usize, now: Instant) -> Vec<Ranked> {
+        let now = self.nanos(now);
+        let mut best: BinaryHeap<Reverse<ByScore>> = BinaryHeap::new();
+        let mut some = Vec::new();
+        for place in &self.places {
+            for start in (0..u32::MAX).step_by(SLOTS_AT_ONCE as usize) {
+                let is_full = best.len() >= count;
+                let worst = best.peek().filter(|_| is_full);
+                let floor = worst.map_or(0.0, |worst| worst.0.0.score);
+                let slots = start..start.saturating_add(SLOTS_AT_ONCE);
+                if !place.shard.lock().rank(slots, now, floor, &mut some) {
+                    break;
+                }
+                for worth in some.drain(..) {
+                    best.push(Reverse(ByScore(worth)));
+                    if best.len() > count {
+                        best.pop();
+                    }
+                }
+            }
+        }
+        let names = self.coordinators.names();
+        let ranked = |Reverse(ByScore(worth)): Reverse<ByScore>| {
+            let coordinator = names.get(worth.coordinator as usize)?;
+            Some(Ranked {
+                key: worth.key,
+                entry: worth.entry,
+                coordinator: Arc::clone(coordinator),
+                score: worth.score,
+            })
+        };
+        best.into_sorted_vec()
+            .into_iter()
+            .filter_map(ranked)
+            .collect()
+    }
+
+    /// The bound, in bytes.
+    pub const fn size_max(&self) -> usize {
+        self.size_max
+    }
+
+    /// The biggest entry that is taken, in bytes: whoever collects an answer can stop there.
+    pub const fn entry_max(&self) -> usize {
+        self.size_max / ENTRY_PART
+    }
+
+    /// What is in or reserved, in bytes.
+    #[cfg(test)]
+    pub(super) fn reserved(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn place(&self, key: &Key) -> &Place {
+        // A power of two.
+        &self.places[key.word(0) as usize & (self.places.len() - 1)]
+    }
+
+    /// From which bytes on a shard evicts from itself for what it takes in: seven eighths of what
+    /// it holds if all hold the same. So most inserts take one lock, and none falls far behind.
+    fn share(&self) -> usize {
+        match self.places.len() {
+            1 => self.size_max,
+            shards => self.size_max / shards / 8 * 7,
+        }
+    }
+
+    fn nanos(&self, time: Instant) -> u64 {
+        let since = time.saturating_duration_since(self.began);
+        // Room for 584 years.
+        let seconds = since.as_secs().saturating_mul(1_000_000_000);
+        seconds.saturating_add(u64::from(since.subsec_nanos()))
+    }
+
+    /// Gives back `freed` bytes and takes `wanted` ones; false if there are not so many, and then
+    /// those are given back only.
+    fn exchange(&self, freed: usize, wanted: usize) -> bool {
+        let taken = |used: usize| {
+            let sum = (used - freed).checked_add(wanted);
+            sum.filter(|sum| *sum <= self.size_max)
+        };
+        let order = Ordering::Relaxed;
+        let is_taken = self.used.fetch_update(order, order, taken).is_ok();
+        if !is_taken && freed > 0 {
+            self.used.fetch_sub(freed, order);
+        }
+        is_taken
+    }
+
+    /// Gives back the bytes of what has gone, and frees it.
+    fn release(&self, gone: Gone) {
+        if gone.bytes > 0 {
+            self.used.fetch_sub(gone.bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Reserves so many bytes, if need be by evicting from `shard` as long as that would hold more
+    /// than `share`. False if that was not enough, or would take long.
+    fn make_room(&self, shard: &mut Shard, bytes: usize, share: usize, gone: &mut Gone) -> bool {
+        let before = gone.count();
+        loop {
+            // What has gone makes place for what comes.
+            if self.exchange(std::mem::take(&mut gone.bytes), bytes) {
+                return true;
+            }
+            let is_full = shard.bytes + bytes > share;
+            let goes_on = is_full && gone.count() < before + EVICTED_AT_ONCE;
+            if !goes_on || !shard.evict(gone) {
+                return false;
+            }
+        }
+    }
+
+    /// Reserves so many bytes by evicting from the fullest shard, then the fullest one after that.
+    /// False if all are empty: other threads have reserved everything.
+    fn reserve_elsewhere(&self, bytes: usize, evicted: &mut Evicted) -> bool {
+        loop {
+            let load = |place: &&Place| place.bytes.load(Ordering::Relaxed);
+            let Some(fullest) = self.places.iter().max_by_key(load) else {
+                return false;
+            };
+            let mut gone = Gone::default();
+            let is_reserved = fullest.with(|shard| self.make_room(shard, bytes, 0, &mut gone));
+            let has_helped = gone.count() > 0;
+            evicted.take(&gone);
+            self.release(gone);
+            if is_reserved || !has_helped {
+                return is_reserved;
+            }
+        }
+    }
+
+    fn refuse(&self, evicted: Evicted) -> Evicted {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        Evicted {
+            outcome: Outcome::Refused,
+            ..evicted
+        }
+    }
+
+    fn sweep(&self, of: Option<u16>) -> Swept {
+        let mut swept = Swept::default();
+        for place in &self.places {
+            for start in (0..u32::MAX).step_by(SLOTS_AT_ONCE as usize) {
+                let slots = start..start.saturating_add(SLOTS_AT_ONCE);
+                let mut gone = Gone::default();
+                let is_more = place.with(|shard| shard.sweep(slots, of, &mut gone));
+                gone.by_reason.iter().for_each(|amount| swept.sum(*amount));
+                self.release(gone);
+                if !is_more {
+                    break;
+                }
+            }
+        }
+        swept
+    }
+}
+
+impl Place {
+    /// Works on the shard under its lock.
+    fn with<R>(&self, work: impl FnOnce(&mut Shard) -> R) -> R {
+        let mut shard = self.shard.lock();
+        let result = work(&mut shard);
+        self.bytes.store(shard.bytes, Ordering::Relaxed);
+        result
+    }
+}
+
+impl Evicted {
+    fn take(&mut self, gone: &Gone) {
+        for (sum, own) in self.by_reason.iter_mut().zip(gone.by_reason) {
+            sum.sum(own);
+        }
+    }
+}
+
+/// The order of [`Cache::top`]; the key decides between equals, so that it is always the same.
+struct ByScore(Worth);
+
+impl Ord for ByScore {
+    fn cmp(&self, other: &Self) -> Order {
+        let score = self.0.score.total_cmp(&other.0.score);
+        score.then_with(|| other.0.key.cmp(&self.0.key))
+    }
+}
+
+impl PartialOrd for ByScore {
+    fn partial_cmp(&self, other: &Self) -> Option<Order> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for ByScore {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Order::Equal
+    }
+}
+
+impl Eq for ByScore {}
