@@ -8,7 +8,7 @@
 //!
 //! The text is walked twice and never built. The first walk checks it and notes where the members
 //! of each object stand, the second writes them in their order; a prompt goes from the body to the
-//! hash as it stands. Neither recurses. Start at [`write`].
+//! hash as it stands. Neither recurses. Start at [`write()`].
 
 mod number;
 mod text;
