@@ -20,6 +20,7 @@ pub mod json;
 pub mod messages;
 pub mod near;
 pub mod openai;
+pub mod replay;
 pub mod request;
 pub mod responses;
 pub mod sequencer;

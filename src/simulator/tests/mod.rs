@@ -1,11 +1,13 @@
 //! Scripts without a socket: what is planned for a request, and every byte of it.
 //!
 //! `answers` holds what the vendors' SDKs require of an answer that goes well, `parts` what it can
-//! consist of, `responses` OpenAI's other endpoints, `faults` what is wrong with one that does not.
+//! consist of, `replay` that both shapes of an answer say the same, `responses` OpenAI's other
+//! endpoints, `faults` what is wrong with one that does not.
 
 mod answers;
 mod faults;
 mod parts;
+mod replay;
 mod responses;
 
 use std::time::{Duration, Instant, SystemTime};

@@ -210,6 +210,11 @@ impl<'a> Lit<'a> {
         Lit(Cow::Borrowed(&self.0))
     }
 
+    /// Puts `more` behind it. Halves of a surrogate pair come together again.
+    pub fn push(&mut self, more: &Lit<'_>) {
+        self.0.to_mut().push_str(&more.0);
+    }
+
     /// One that borrows from nothing.
     pub fn into_owned(self) -> Lit<'static> {
         Lit(Cow::Owned(self.0.into_owned()))
