@@ -21,6 +21,7 @@ use crate::admin::socket::{BindError, Socket};
 use crate::api::Api;
 use crate::config::CheckedConfig;
 use crate::config::checked::Server;
+use crate::coordinator::answers::Answers;
 use crate::coordinator::{Coordinator, Registry};
 use crate::front::{self, Front, Limits};
 use crate::health::{Health, Lifecycle, Phase};
@@ -115,10 +116,12 @@ impl Daemon {
             .map_err(system("the thread of the database cannot be started"))?;
         let providers = Arc::new(Providers::new(&config).map_err(StartError::Usage)?);
         let routes = Arc::new(Routes::new(&config, providers.by_name()));
+        let answers = Answers::new(&config.cache);
         let coordinators = Registry::start(
             &config.coordinators,
             &metrics,
             &store,
+            &answers,
             config.server.keep_alive_comment,
         )
         .map_err(system("the workers cannot be started"))?;
@@ -148,6 +151,7 @@ impl Daemon {
             Admin::start(socket, families).map_err(system("the admin plane cannot be started"))?;
         observe::observe(&metrics, &health, &providers, &api);
         observe::observe_store(&metrics, &store);
+        observe::observe_cache(&metrics, &answers);
         Ok(Self {
             config,
             api,

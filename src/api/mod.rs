@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use crate::config::CheckedConfig;
 use crate::coordinator::call::{Call, Decoded, error_response, push_request_id};
+use crate::coordinator::caller::Caller;
 use crate::coordinator::{Coordinator, Registry};
 use crate::front::{Handler, Request, Responder, Response};
 use crate::health::{Health, Lifecycle};
 use crate::log::{self, CallRecord};
-use crate::metrics::{Accounted, Metrics, Rejection, Route};
+use crate::metrics::{Accounted, Cached, Metrics, Rejection, Route};
 use crate::provider::route::Routes;
-use crate::store::{Scope, Store};
+use crate::store::Store;
 use crate::wire::errors::{ApiError, Kind, error_body};
 use crate::wire::near::near_matches;
 use crate::wire::{Dialect, Endpoint};
@@ -192,23 +193,21 @@ impl Api {
             Ok((coordinator, decoded)) => {
                 let accounted = Accounted::new(coordinator.metrics());
                 accounted.add(request.body.len());
-                let scope = match endpoint {
-                    Endpoint::Responses => self.keys.scope(&request),
-                    _ => Scope::default(),
-                };
                 let call = Call {
                     accounted,
-                    scope,
+                    scope: self.keys.scope(&request),
                     endpoint,
                     request_id: request_id(&request),
                     deadline: request.received + coordinator.config().timeout,
                     decoded,
                     routes: Arc::clone(&self.routes),
                     coordinator: Arc::clone(&coordinator),
-                    responder,
+                    caller: Caller::Alone(responder),
+                    cached: Cached::Bypass,
+                    is_looked_up: false,
                     request,
                 };
-                coordinator.submit(call);
+                coordinator.submit(Box::new(call));
             }
             Err(refused) => self.refuse_call(refused, &request, responder),
         }

@@ -109,6 +109,13 @@ pub struct Entry {
     pub cost: Cost,
 }
 
+impl AsRef<[u8]> for Entry {
+    /// What was answered.
+    fn as_ref(&self) -> &[u8] {
+        self.body.as_bytes()
+    }
+}
+
 impl Entry {
     /// How old it is, as the header `age` says.
     pub fn age(&self, now: Instant) -> Duration {

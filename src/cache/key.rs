@@ -72,6 +72,12 @@ impl Key {
         Some(Self(*hasher.finalize().as_bytes()))
     }
 
+    /// Another key, which no other one has: for the answer to the same call in another form.
+    pub const fn variant(mut self) -> Self {
+        self.0[31] ^= 1;
+        self
+    }
+
     /// The key that was stored as these bytes.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)

@@ -20,7 +20,7 @@ mod slab;
 #[cfg(test)]
 mod tests;
 
-pub use entry::{Body, Cost, Entry};
+pub use entry::{Body, Cost, Entry, Events};
 pub use key::{Key, Place};
 pub use store::{Cache, Ranked, Swept};
 
@@ -37,6 +37,14 @@ impl Amount {
     fn add(&mut self, bytes: usize) {
         self.count += 1;
         self.bytes += bytes as u64;
+    }
+
+    /// Both together.
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            count: self.count + other.count,
+            bytes: self.bytes + other.bytes,
+        }
     }
 
     fn sum(&mut self, other: Self) {

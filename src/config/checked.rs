@@ -322,6 +322,17 @@ pub enum EvictionPolicy {
     Fifo,
 }
 
+impl EvictionPolicy {
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Lru => "lru",
+            Self::Lfu => "lfu",
+            Self::Fifo => "fifo",
+        }
+    }
+}
+
 /// `cache`.
 #[derive(Clone, Copy, Debug)]
 pub struct Cache {
@@ -333,6 +344,8 @@ pub struct Cache {
     pub eviction_policy: EvictionPolicy,
     pub enable_coalescing: bool,
     pub coalescing_window: Duration,
+    /// Whether callers with different keys share answers.
+    pub shared_between_keys: bool,
 }
 
 /// One coordinator with its overrides applied.
@@ -349,6 +362,10 @@ pub struct Coordinator {
     pub default_model: Option<String>,
     /// Refuse a call of which something would be lost in translation.
     pub strict: bool,
+    /// How long its answers may be given again; `None`: `cache.default_ttl`.
+    pub cache_ttl: Option<Duration>,
+    /// Whether an answer is given again that another draw would have made another.
+    pub cache_sampled: bool,
 }
 
 /// `coordinators.retry`.

@@ -313,13 +313,21 @@ impl<'a> Raw<'a> {
         default: Duration,
         bounds: Bounds,
     ) -> Duration {
-        match self.number(map, key, bounds) {
-            Some(value) if bounds.unit == scalar::Unit::Milliseconds => {
-                Duration::from_millis(value as u64)
-            }
-            Some(value) => Duration::from_secs_f64(value),
-            None => default,
-        }
+        self.optional_duration(map, key, bounds).unwrap_or(default)
+    }
+
+    /// A duration within `bounds`, in their unit, if there is one.
+    pub fn optional_duration(
+        &mut self,
+        map: &mut Map<'_>,
+        key: &'static str,
+        bounds: Bounds,
+    ) -> Option<Duration> {
+        self.number(map, key, bounds)
+            .map(|value| match bounds.unit {
+                scalar::Unit::Milliseconds => Duration::from_millis(value as u64),
+                _ => Duration::from_secs_f64(value),
+            })
     }
 
     /// The time that one wait may take, in seconds.

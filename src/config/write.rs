@@ -8,8 +8,7 @@ use std::time::Duration;
 use serde_yaml::{Mapping, Value};
 
 use super::checked::{
-    Breaker, CheckedConfig, Coordinator, EvictionPolicy, Kind, LogFormat, Provider, RateLimit,
-    Retry, Route, Target,
+    Breaker, CheckedConfig, Coordinator, Kind, LogFormat, Provider, RateLimit, Retry, Route, Target,
 };
 
 impl CheckedConfig {
@@ -235,20 +234,16 @@ fn target(target: &Target, all: &[Target]) -> Value {
 
 fn cache(config: &CheckedConfig) -> Value {
     let cache = &config.cache;
-    let policy = match cache.eviction_policy {
-        EvictionPolicy::Lru => "lru",
-        EvictionPolicy::Lfu => "lfu",
-        EvictionPolicy::Fifo => "fifo",
-    };
     map([
         ("enabled", cache.enabled.into()),
         ("max_size_mb", (cache.max_size_bytes >> 20).into()),
         ("default_ttl", seconds(cache.default_ttl)),
         ("warm_on_startup", cache.warm_on_startup.into()),
         ("warm_items", cache.warm_items.into()),
-        ("eviction_policy", policy.into()),
+        ("eviction_policy", cache.eviction_policy.as_str().into()),
         ("enable_coalescing", cache.enable_coalescing.into()),
         ("coalescing_window_ms", millis(cache.coalescing_window)),
+        ("shared_between_keys", cache.shared_between_keys.into()),
     ])
 }
 
@@ -261,6 +256,11 @@ fn coordinator(coordinator: &Coordinator) -> Value {
         ("timeout_seconds", seconds(coordinator.timeout)),
         ("history_limit", coordinator.history_limit.into()),
         ("strict", coordinator.strict.into()),
+        (
+            "cache_ttl",
+            coordinator.cache_ttl.map_or(Value::Null, seconds),
+        ),
+        ("cache_sampled", coordinator.cache_sampled.into()),
         ("retry", retry(coordinator.retry)),
     ])
 }

@@ -20,7 +20,6 @@ use super::verdict::{self, Verdict};
 use crate::cancel::Cancel;
 use crate::clock;
 use crate::config::checked::OnCut;
-use crate::front::Body;
 use crate::metrics::Outcome;
 use crate::provider::breaker::{Admit, Ticket};
 use crate::provider::route::{Route, Target};
@@ -419,19 +418,14 @@ impl Work {
             Outlet::Begun(_) => 200,
         };
         self.ledger.settle(told, error.0, error.1);
-        let responder = match outlet {
-            Outlet::Fresh(responder) => responder,
+        match outlet {
+            Outlet::Fresh(caller) => caller.respond(&self.ledger, status, content_type, body),
             // A provider that was to go on with a stream refused.
             Outlet::Begun(begun) => {
                 let error = ApiError::new(errors::Kind::Upstream, error.1).code(error.0);
-                begun.fail(&error, &self.ledger.request_id);
-                return;
+                begun.fail(&error, &self.ledger);
             }
-        };
-        let mut response = self.ledger.response(status);
-        response.push_header("content-type", content_type.as_bytes());
-        response.body = Body::Owned(body);
-        responder.respond(response);
+        }
     }
 
     /// Nothing better came.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Coordinator;
+use super::caller::Caller;
 use super::ledger::Ledger;
 use super::pool::Ticket;
-use crate::cancel::Abort;
-use crate::front::{Request, Responder, Response};
-use crate::metrics::{Accounted, Rejection};
+use crate::cancel::{Abort, Reason};
+use crate::front::{Request, Response};
+use crate::metrics::{Accounted, Cached, Rejection};
 use crate::provider::route::{Route, Routes};
 use crate::store::Scope;
 use crate::wire::errors::{ApiError, Kind, error_body};
@@ -26,7 +27,11 @@ pub struct Call {
     pub decoded: Option<Decoded>,
     pub routes: Arc<Routes>,
     pub coordinator: Arc<Coordinator>,
-    pub responder: Responder,
+    pub caller: Caller,
+    /// How it has met the cache so far.
+    pub cached: Cached,
+    /// Whether the cache has been asked.
+    pub is_looked_up: bool,
     /// The bytes of this call that are charged to the coordinator.
     pub accounted: Accounted,
     /// Whose conversations the call can go on with: a hash of the caller's key.
@@ -74,7 +79,7 @@ impl Call {
             .metrics()
             .reject(Rejection::DeadlineInQueue);
         let ledger = Ledger::of(&self);
-        ledger.refuse(&error, self.responder, None);
+        self.fail(ledger, &error, None);
     }
 
     /// The client left while the call waited for a worker.
@@ -85,17 +90,34 @@ impl Call {
         Ledger::of(&self).client_left();
     }
 
+    /// Answers with an error of ours.
+    pub fn fail(
+        self: Box<Self>,
+        mut ledger: Ledger,
+        error: &ApiError,
+        retry_after: Option<Duration>,
+    ) {
+        ledger.settle_error(error);
+        self.caller.fail(&ledger, error, retry_after);
+        ledger.close();
+    }
+
     /// The coordinator does not take the call.
     pub fn reject(self: Box<Self>, error: &ApiError, retry_after: Duration) {
-        Ledger::rejected(&self).refuse(error, self.responder, Some(retry_after));
+        let ledger = Ledger::rejected(&self);
+        self.fail(ledger, error, Some(retry_after));
     }
 }
 
-/// Ends the wait of a call whose client left.
+/// Ends the wait of a call that is too late, or whose client left.
 impl Abort for Ticket<Call> {
     fn abort(&self) {
-        if let Some(call) = self.withdraw() {
-            call.abandon();
+        let Some(call) = self.withdraw() else {
+            return;
+        };
+        match call.caller.cancel().reason() {
+            Some(Reason::Deadline) => call.expire(),
+            _ => call.abandon(),
         }
     }
 }
@@ -109,10 +131,15 @@ pub fn error_response(
 ) -> Response {
     let mut response = Response::json(error.status, error_body(dialect, error, request_id));
     push_request_id(&mut response, dialect, request_id);
+    push_retry_after(&mut response, retry_after);
+    response
+}
+
+/// When to call again, in whole seconds and at least one.
+pub fn push_retry_after(response: &mut Response, retry_after: Option<Duration>) {
     if let Some(after) = retry_after {
         response.push_header("retry-after", after.as_secs().max(1).to_string().as_bytes());
     }
-    response
 }
 
 /// Our request id, under the name that the dialect's SDKs read it from as well.

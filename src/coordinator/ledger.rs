@@ -3,23 +3,27 @@
 //! Counters move before the last byte of an answer is written, so that whoever has the answer
 //! also finds it in the metrics; the log line follows. Each call is accounted exactly once.
 
+mod attempts;
+mod shared;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Coordinator;
-use super::call::{Call, error_response, push_request_id};
+use super::call::{Call, push_request_id};
 use crate::config::checked::Retry;
-use crate::front::{Responder, Response};
+use crate::front::Response;
 use crate::log::{self, CallRecord};
-use crate::metrics::{Outcome, ProviderMetrics, Route, Settled, Token};
+use crate::metrics::{Cached, Route, Settled};
 use crate::provider::Header;
-use crate::provider::breaker::{State, Ticket};
-use crate::provider::route::Target;
+use crate::provider::breaker::Ticket;
 use crate::wire::Endpoint;
 use crate::wire::errors::ApiError;
-use crate::wire::request::Scanned;
 use crate::wire::usage::Usage;
+
+pub(super) use shared::{Ended, Served};
 
 /// Bytes of the path that the log shows of a call with many attempts.
 const PATH_BYTES_MAX: usize = 1000;
@@ -62,6 +66,13 @@ pub struct Ledger {
     pub estimated: &'static str,
     /// What the log adds to the message.
     pub note: String,
+    /// How the call met the cache.
+    pub cached: Cached,
+    /// How old the answer is, in seconds, if it came from the cache.
+    pub age: Option<u64>,
+    /// Set once the call's own client has left while others wait for the same answer.
+    pub left: Option<Arc<AtomicBool>>,
+    has_left: bool,
     settled: bool,
     status: u16,
     error_type: &'static str,
@@ -98,18 +109,14 @@ impl Ledger {
             dropped: String::new(),
             estimated: "",
             note: String::new(),
+            cached: call.cached,
+            age: None,
+            left: None,
+            has_left: false,
             settled: false,
             status: 0,
             error_type: "",
             message: String::new(),
-        }
-    }
-
-    /// As [`Coordinator::keep_alive`], of a call whose body was looked into late.
-    pub fn keep_alive(&self, scanned: &Scanned, responder: Option<&mut Responder>) {
-        if let Some(responder) = responder {
-            let (coordinator, id) = (&self.coordinator, &self.request_id);
-            coordinator.keep_alive(self.endpoint, scanned, id, responder);
         }
     }
 
@@ -141,181 +148,51 @@ impl Ledger {
             self.message.push_str("; it said: ");
             self.message.push_str(&self.note);
         }
+        let left = self.left.as_ref();
+        self.has_left = left.is_some_and(|left| left.load(Ordering::Relaxed));
+        let (told, error_type) = self.told();
         self.coordinator
             .process
-            .http(Route::from(self.endpoint), status);
+            .http(Route::from(self.endpoint), told);
         if self.executed {
             self.coordinator.metrics.settle(&Settled {
                 ran: self.taken,
-                error: is_error(status, error_type),
+                error: is_error(told, error_type),
                 duration: self.received.elapsed(),
                 first_event: self.first_event,
                 streamed: self.streamed,
+                cached: self.cached,
             });
         }
+    }
+
+    /// Status and error type as they count for the call's own client.
+    const fn told(&self) -> (u16, &'static str) {
+        match self.has_left {
+            true => (CLIENT_LEFT, "client_gone"),
+            false => (self.status, self.error_type),
+        }
+    }
+
+    /// Settles as a whole answer that is an error of ours.
+    pub fn settle_error(&mut self, error: &ApiError) {
+        let error_type = error.code.unwrap_or(error.kind.label());
+        self.settle(error.status, error_type, &error.message);
+    }
+
+    /// Where the caller asked.
+    pub const fn endpoint(&self) -> Endpoint {
+        self.endpoint
+    }
+
+    /// Since when the call is here.
+    pub const fn received(&self) -> Instant {
+        self.received
     }
 
     /// How often, and how far apart, a target may be asked.
     pub fn retry(&self) -> Retry {
         self.coordinator.config().retry
-    }
-
-    /// Counts a step to `target` after a failure elsewhere, or there, if there was one.
-    pub fn moved_on(&self, failed: Option<(&Target, &'static str)>, target: &Target) {
-        let is_retry = failed.is_some_and(|(before, _)| std::ptr::eq(before, target));
-        if !is_retry {
-            target.provider.governor().call(Instant::now());
-        }
-        let Some((before, reason)) = failed else {
-            return;
-        };
-        let metrics = self.provider_metrics(before);
-        match is_retry {
-            true => metrics.shared().retried(reason),
-            false => metrics.shared().failed_over(reason),
-        }
-    }
-
-    /// The first event of the running attempt's stream has come.
-    pub fn first_event_came(&mut self) {
-        if self.first_event.is_none() {
-            self.first_event = Some(self.received.elapsed());
-        }
-    }
-
-    /// When the running attempt was about to be sent.
-    pub const fn asked(&mut self, at: Option<Instant>) {
-        self.asked = at;
-    }
-
-    /// The rate limit held a request back.
-    pub fn held_back(&self, target: &Target) {
-        self.provider_metrics(target).shared().held_back();
-    }
-
-    /// Counts events of a stream that were left out, being malformed.
-    pub fn left_out(&self, target: &Target, events: u64) {
-        self.provider_metrics(target).shared().left_out(events);
-    }
-
-    /// An attempt at `target` begins.
-    pub fn attempt_begins(&mut self, target: &Target) {
-        target.provider.name().clone_into(&mut self.provider);
-        target.model.clone_into(&mut self.model);
-        self.attempts += 1;
-    }
-
-    /// From here on the account is that of the attempt at `target`, which its breaker let through
-    /// with `ticket`; `dropped` names what the provider is not told.
-    pub fn turn_to(&mut self, target: &Target, ticket: Ticket, dropped: String) {
-        target.provider.name().clone_into(&mut self.provider);
-        target.model.clone_into(&mut self.model);
-        self.dropped = dropped;
-        self.ticket = Some(ticket);
-        self.usage = Usage::default();
-        if !self.stream_begun {
-            self.first_event = None;
-        }
-        self.upstream_headers.clear();
-        self.upstream_request_id.clear();
-        self.note.clear();
-    }
-
-    /// Accounts for the attempt at hand, which has ended. `how` is its status or the word for what
-    /// went wrong.
-    pub fn attempt_ended(&mut self, target: &Target, outcome: Outcome, took: Duration, how: &str) {
-        let ticket = self.ticket.take();
-        let metrics = self.judge(target, ticket, outcome, took, how);
-        for (token, count) in [
-            (Token::Input, self.usage.input),
-            (Token::Output, self.usage.output),
-            (Token::CacheRead, self.usage.cache_read),
-            (Token::CacheWrite, self.usage.cache_write),
-            (Token::Reasoning, self.usage.reasoning),
-        ] {
-            metrics.tokens(token, count.unwrap_or(0));
-        }
-    }
-
-    /// Counts an attempt that has ended, judges it before its breaker, and says so in the log.
-    pub fn judge(
-        &mut self,
-        target: &Target,
-        ticket: Option<Ticket>,
-        outcome: Outcome,
-        took: Duration,
-        how: &str,
-    ) -> Arc<ProviderMetrics> {
-        // Without the waits for a permit and for a turn, which are our own.
-        let asked = self.asked.take().map_or(took, |asked| asked.elapsed());
-        let since_first = self.first_event.map_or(Duration::ZERO, |first| {
-            self.received.elapsed().saturating_sub(first)
-        });
-        let first = asked.saturating_sub(since_first);
-        let in_flight = || target.provider.permits_in_use();
-        let governor = target.provider.governor();
-        let (bear, turned) = governor.ended(&target.breaker, ticket, outcome, first, in_flight);
-        if let Some(calls) = bear {
-            target.provider.bear(calls);
-        }
-        if let Some(state) = turned {
-            self.tell_breaker(target, state, how);
-        }
-        ::log::debug!(
-            request_id = self.request_id.as_str(), coordinator = self.coordinator.name(),
-            provider = target.provider.name(), model = target.model.as_str(),
-            attempt = self.attempts, outcome = outcome.as_str(), how,
-            duration_ms = took.as_secs_f64() * 1000.0;
-            "attempt ended"
-        );
-        // A call that is answered at once has no path to speak of.
-        let is_told = outcome != Outcome::Ok || !self.path.is_empty();
-        if is_told && self.path.len() < PATH_BYTES_MAX {
-            let separator = if self.path.is_empty() { "" } else { " " };
-            let (provider, model) = (target.provider.name(), &target.model);
-            self.path
-                .push_str(&format!("{separator}{provider}/{model}:{how}"));
-        }
-        if outcome == Outcome::Ok {
-            let process = &self.coordinator.process;
-            process.admit_model(target.provider.name(), &target.model);
-        }
-        let metrics = self.provider_metrics(target);
-        // From when it was sent: what it waited for before is no time of the provider's.
-        metrics.settle(outcome, asked);
-        metrics
-    }
-
-    /// Says that a breaker has opened or closed.
-    fn tell_breaker(&self, target: &Target, state: State, how: &str) {
-        let (provider, model) = (target.provider.name(), target.model.as_str());
-        let request_id = self.request_id.as_str();
-        match state {
-            State::Closed => ::log::info!(
-                request_id, provider, model;
-                "circuit breaker closed: the model answers again"
-            ),
-            State::Open | State::HalfOpen => ::log::warn!(
-                request_id, provider, model, how;
-                "circuit breaker open: calls to the model failed, the last one with {how}"
-            ),
-        }
-    }
-
-    /// The attempt at hand was not made after all: its turn would have come too late.
-    pub fn not_sent(&mut self) {
-        self.ticket = None;
-        self.attempts = self.attempts.saturating_sub(1);
-    }
-
-    fn provider_metrics(&self, target: &Target) -> Arc<ProviderMetrics> {
-        let process = &self.coordinator.process;
-        process.provider(target.provider.name(), &target.model)
-    }
-
-    /// Counts a second request beside a slow one.
-    pub fn hedged(&self, target: &Target, outcome: &'static str) {
-        self.provider_metrics(target).shared().hedged(outcome);
     }
 
     /// The coordinator's name.
@@ -325,6 +202,7 @@ impl Ledger {
 
     /// Says what happened, once everything has been written.
     pub fn close(&self) {
+        let (status, error_type) = self.told();
         log::call_line(&CallRecord {
             request_id: &self.request_id,
             peer: Some(self.peer),
@@ -332,19 +210,19 @@ impl Ledger {
             coordinator: self.coordinator.name(),
             provider: &self.provider,
             model: &self.model,
-            status: self.status,
+            status,
             duration: self.received.elapsed(),
-            cache: "bypass",
+            cache: self.cached.as_str(),
             attempts: self.attempts,
             path: match self.attempts {
                 ..=1 => "",
                 _ => &self.path,
             },
-            error_type: self.error_type,
+            error_type,
             message: &self.message,
             streamed: self.streamed,
-            client_gone: self.status == CLIENT_LEFT,
-            failed: is_error(self.status, self.error_type),
+            client_gone: status == CLIENT_LEFT,
+            failed: is_error(status, error_type),
             upstream_request_id: &self.upstream_request_id,
             time_to_first_token: self.first_event,
             input_tokens: self.usage.input,
@@ -355,20 +233,6 @@ impl Ledger {
     /// The client left; nobody is to blame.
     pub fn client_left(mut self) {
         self.settle(CLIENT_LEFT, "client_gone", "");
-        self.close();
-    }
-
-    /// Answers with an error of ours.
-    pub fn refuse(mut self, error: &ApiError, responder: Responder, retry_after: Option<Duration>) {
-        let dialect = self.endpoint.dialect();
-        let mut response = error_response(dialect, error, &self.request_id, retry_after);
-        self.push_headers(&mut response);
-        self.settle(
-            error.status,
-            error.code.unwrap_or(error.kind.label()),
-            &error.message,
-        );
-        responder.respond(response);
         self.close();
     }
 
@@ -394,9 +258,13 @@ impl Ledger {
             response.push_header("x-victor-provider", self.provider.as_bytes());
             response.push_header("x-victor-model", self.model.as_bytes());
         }
-        response.push_header("x-victor-cache", b"bypass");
-        let mut digits = [0; 10];
-        response.push_header("x-victor-attempts", decimal(&mut digits, self.attempts));
+        response.push_header("x-victor-cache", self.cached.as_str().as_bytes());
+        let mut digits = [0; 20];
+        let attempts = decimal(&mut digits, u64::from(self.attempts));
+        response.push_header("x-victor-attempts", attempts);
+        if let Some(age) = self.age {
+            response.push_header("age", decimal(&mut digits, age));
+        }
         if !self.upstream_request_id.is_empty() {
             let id = self.upstream_request_id.as_bytes();
             response.push_header("x-victor-upstream-request-id", id);
@@ -432,7 +300,7 @@ fn is_error(status: u16, error_type: &str) -> bool {
 }
 
 /// `number` in decimal, without allocating.
-fn decimal(digits: &mut [u8; 10], mut number: u32) -> &[u8] {
+fn decimal(digits: &mut [u8; 20], mut number: u64) -> &[u8] {
     let mut at = digits.len();
     loop {
         at -= 1;
@@ -469,8 +337,13 @@ mod tests {
 
     #[test]
     fn numbers_are_decimal() {
-        for (number, expected) in [(0, "0"), (7, "7"), (120, "120"), (u32::MAX, "4294967295")] {
-            assert_eq!(decimal(&mut [0; 10], number), expected.as_bytes());
+        for (number, expected) in [
+            (0, "0"),
+            (7, "7"),
+            (120, "120"),
+            (u64::MAX, "18446744073709551615"),
+        ] {
+            assert_eq!(decimal(&mut [0; 20], number), expected.as_bytes());
         }
     }
 }

@@ -5,13 +5,20 @@
 //! read `call.rs` (what waits), `pool.rs` (how it waits) and `stages.rs` (what a worker does
 //! with it). Nothing here knows HTTP framing or opens a socket.
 
+pub mod answers;
 mod attempts;
 pub mod call;
+pub mod caller;
+mod cast;
 pub mod chat;
 pub mod embedding;
+mod evictions;
+mod flight;
+mod follower;
 mod hedge;
 pub mod itinerary;
 mod keep_alive;
+mod lead;
 mod ledger;
 mod needs;
 pub mod passage;
@@ -20,13 +27,16 @@ pub mod pool;
 mod ready;
 pub mod registry;
 mod relay;
+mod replay;
 mod stages;
+mod terms;
 mod told;
 mod verdict;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::answers::{Answers, On};
 use self::call::Call;
 use self::pool::{Full, Gauges, Pool, PoolOptions};
 use crate::config::checked;
@@ -50,6 +60,7 @@ pub struct Coordinator {
     metrics: Arc<CoordinatorMetrics>,
     process: Arc<Metrics>,
     store: Arc<Store>,
+    answers: Arc<Answers>,
     /// How long a caller waits for a stream before each comment; zero for none.
     keep_alive_comment: Duration,
     pool: Pool<Call>,
@@ -64,6 +75,7 @@ impl Coordinator {
         config: checked::Coordinator,
         process: &Arc<Metrics>,
         store: &Arc<Store>,
+        answers: &Arc<Answers>,
         keep_alive_comment: Duration,
     ) -> std::io::Result<Arc<Self>> {
         let name = thread::intern(&config.name);
@@ -79,7 +91,7 @@ impl Coordinator {
                 workers: Arc::clone(&metrics.workers),
             },
         };
-        let pool = Pool::start(options, |call: Box<Call>| stages::run(*call))?;
+        let pool = Pool::start(options, stages::run)?;
         metrics.up.set(1);
         let process = Arc::clone(process);
         Ok(Arc::new(Self {
@@ -88,6 +100,7 @@ impl Coordinator {
             metrics,
             process,
             store: Arc::clone(store),
+            answers: Arc::clone(answers),
             keep_alive_comment,
             pool,
         }))
@@ -108,6 +121,11 @@ impl Coordinator {
         &self.store
     }
 
+    /// The answers that calls share.
+    pub const fn answers(&self) -> &Arc<Answers> {
+        &self.answers
+    }
+
     /// Its counters.
     pub fn metrics(&self) -> &CoordinatorMetrics {
         &self.metrics
@@ -118,31 +136,25 @@ impl Coordinator {
         &self.pool
     }
 
-    /// Queues a call for a worker, or answers it at once with 503 and `retry-after`.
-    pub fn submit(self: &Arc<Self>, call: Call) {
-        let expires = call.deadline + DEADLINE_GRACE;
-        let submitted = self.pool.submit(Box::new(call), |ticket, call| {
-            let queued = Arc::clone(ticket);
-            call.responder.cancel().attach(Arc::clone(ticket) as _);
+    /// Answers a call from the cache, has it wait for the answer to an equal one, or queues it for a
+    /// worker; or answers it at once with 503 and `retry-after`.
+    pub fn submit(self: &Arc<Self>, call: Box<Call>) {
+        let mut call = match call.decoded {
+            None => call,
+            Some(_) => match self.answers.consult(call, On::Front) {
+                Some(call) => call,
+                None => return,
+            },
+        };
+        if let Some(responder) = call.caller.alone() {
             if let Some(decoded) = &call.decoded {
-                let Call {
-                    endpoint,
-                    request_id,
-                    responder,
-                    ..
-                } = call;
-                self.keep_alive(*endpoint, &decoded.scanned, request_id, responder);
+                let (scanned, id) = (&decoded.scanned, &call.request_id);
+                self.keep_alive(call.endpoint, scanned, id, responder);
             }
-            let cancel = Arc::clone(call.responder.cancel());
-            call.responder.set_deadline(
-                expires,
-                Box::new(move || match queued.withdraw() {
-                    Some(call) => call.expire(),
-                    None => {
-                        cancel.cancel(crate::cancel::Reason::Deadline);
-                    }
-                }),
-            );
+            call.expire_by_itself();
+        }
+        let submitted = self.pool.submit(call, |ticket, call| {
+            call.caller.cancel().attach(Arc::clone(ticket) as _);
         });
         if let Err(Full(call)) = submitted {
             self.metrics.reject(Rejection::QueueFull);

@@ -23,6 +23,14 @@ const FORWARDED: [(&str, Option<Dialect>); 5] = [
     ("openai-project", Some(Dialect::Openai)),
     ("idempotency-key", None),
 ];
+/// Those of them that can change its answer, which calls that share one must have alike.
+pub const ANSWER_HEADERS: [&str; 5] = [
+    "anthropic-beta",
+    "anthropic-version",
+    "openai-organization",
+    "openai-project",
+    "x-sim",
+];
 /// What an Anthropic provider is told where the caller does not say it: the only version there is
 /// (docs.claude.com/en/api/versioning).
 const ANTHROPIC_VERSION: (&str, &str) = ("anthropic-version", "2023-06-01");

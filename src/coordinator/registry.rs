@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::answers::Answers;
 use super::{Coordinator, chat, embedding};
 use crate::config::checked;
 use crate::metrics::Metrics;
@@ -28,12 +29,13 @@ impl Registry {
         configured: &BTreeMap<String, checked::Coordinator>,
         metrics: &Arc<Metrics>,
         store: &Arc<Store>,
+        answers: &Arc<Answers>,
         keep_alive_comment: Duration,
     ) -> io::Result<Self> {
         let mut by_name = BTreeMap::new();
         for config in configured.values() {
             let coordinator =
-                Coordinator::start(config.clone(), metrics, store, keep_alive_comment)?;
+                Coordinator::start(config.clone(), metrics, store, answers, keep_alive_comment)?;
             by_name.insert(coordinator.name(), coordinator);
         }
         let built_in = |name: &str| {

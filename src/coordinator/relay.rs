@@ -14,10 +14,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::keep_alive::push_stream_headers;
+use super::caller::{Caller, Writer};
 use super::ledger::Ledger;
+use super::replay;
 use crate::clock;
-use crate::front::{Responder, StreamWriter};
 use crate::metrics::Outcome;
 use crate::provider::route::Target;
 use crate::provider::{Cause, ProviderError, Stream};
@@ -37,24 +37,14 @@ const LEFT_OUT_MAX: u64 = 16;
 /// Who is to be answered.
 pub enum Outlet {
     /// Nothing has been answered yet.
-    Fresh(Responder),
+    Fresh(Caller),
     /// A stream has begun and was cut; another provider may go on with it.
     Begun(Box<Begun>),
 }
 
-impl Outlet {
-    /// Whoever waits for a first answer.
-    pub const fn fresh(&mut self) -> Option<&mut Responder> {
-        match self {
-            Self::Fresh(responder) => Some(responder),
-            Self::Begun(_) => None,
-        }
-    }
-}
-
 /// A stream that goes on with another provider.
 pub struct Begun {
-    writer: StreamWriter,
+    writer: Writer,
     translator: Translator,
 }
 
@@ -70,13 +60,12 @@ impl Begun {
     }
 
     /// Ends the stream with an error event: nobody can go on with it.
-    pub fn fail(mut self, error: &ApiError, request_id: &str) {
+    pub fn fail(mut self, error: &ApiError, ledger: &Ledger) {
         let mut event = Vec::new();
-        self.translator.fail(error, request_id, &mut event);
-        let _ = self
-            .writer
-            .write(&event)
-            .and_then(|()| self.writer.finish());
+        self.translator.fail(error, &ledger.request_id, &mut event);
+        if self.writer.write(&event).is_ok() {
+            self.writer.finish(ledger);
+        }
     }
 }
 
@@ -114,8 +103,8 @@ struct Way<'a> {
     relay: Relay<'a>,
     watch: StreamWatch,
     /// Until the answer has begun.
-    responder: Option<Responder>,
-    writer: Option<StreamWriter>,
+    caller: Option<Caller>,
+    writer: Option<Writer>,
     translator: Option<Translator>,
     /// What is held back.
     held: Vec<u8>,
@@ -135,14 +124,14 @@ impl<'a> Relay<'a> {
         outlet: Outlet,
         translator: Option<Translator>,
     ) -> Result<(), (Outlet, ProviderError)> {
-        let (responder, writer, translator) = match outlet {
-            Outlet::Fresh(responder) => (Some(responder), None, translator),
+        let (caller, writer, translator) = match outlet {
+            Outlet::Fresh(caller) => (Some(caller), None, translator),
             Outlet::Begun(begun) => (None, Some(begun.writer), Some(begun.translator)),
         };
         let mut way = Way {
             watch: StreamWatch::new(self.endpoint, self.ledger.choices),
             relay: self,
-            responder,
+            caller,
             writer,
             translator,
             held: Vec::new(),
@@ -241,12 +230,17 @@ impl Way<'_> {
         let Some(writer) = &mut self.writer else {
             return Some(End::ClientGone);
         };
-        let sent = match self.held.is_empty() {
-            true => writer.write(bytes),
+        let mut held = std::mem::take(&mut self.held);
+        let bytes = match held.is_empty() {
+            true => bytes,
             false => {
-                self.held.extend_from_slice(bytes);
-                writer.write(&std::mem::take(&mut self.held))
+                held.extend_from_slice(bytes);
+                &held
             }
+        };
+        let sent = match ended {
+            Some(End::Complete) => writer.write_last(bytes, self.relay.ledger),
+            _ => writer.write(bytes),
         };
         match sent {
             Ok(()) => ended,
@@ -380,17 +374,15 @@ impl Way<'_> {
         self.relay.stream.set_finishing(is_finishing);
     }
 
-    fn begin(&mut self) -> Option<StreamWriter> {
-        let responder = self.responder.take()?;
-        self.relay.ledger.stream_begun = true;
-        let mut head = self.relay.ledger.response(200);
+    fn begin(&mut self) -> Option<Writer> {
+        let caller = self.caller.take()?;
+        let ledger = &mut *self.relay.ledger;
+        ledger.stream_begun = true;
         let content_type = match self.translator {
-            None => self.relay.ledger.content_type(),
-            Some(_) => "text/event-stream; charset=utf-8",
+            None => ledger.content_type(),
+            Some(_) => replay::EVENT_STREAM,
         };
-        head.push_header("content-type", content_type.as_bytes());
-        push_stream_headers(&mut head);
-        Some(responder.stream(head))
+        caller.stream(ledger, content_type)
     }
 
     /// Accounts for the stream, before its last byte goes out. Does nothing the second time.
@@ -434,10 +426,10 @@ impl Way<'_> {
             .as_ref()
             .is_some_and(Translator::can_restart);
         match end {
-            End::Failed(error) if self.responder.is_some() || can_restart => {
+            End::Failed(error) if self.caller.is_some() || can_restart => {
                 self.attempt_ended(error.outcome(), error.error_type());
-                match (self.responder, self.writer, self.translator) {
-                    (Some(responder), ..) => Err((Outlet::Fresh(responder), error)),
+                match (self.caller, self.writer, self.translator) {
+                    (Some(caller), ..) => Err((Outlet::Fresh(caller), error)),
                     (None, Some(writer), Some(translator)) => {
                         let begun = Box::new(Begun { writer, translator });
                         Err((Outlet::Begun(begun), error))
@@ -461,8 +453,7 @@ impl Way<'_> {
         };
         match end {
             End::Complete | End::Told(_) => {
-                // A client that is gone needs no end.
-                let _ = writer.finish();
+                writer.finish(self.relay.ledger);
                 self.relay.stream.drain();
             }
             End::ClientGone => drop(writer),
@@ -479,7 +470,9 @@ impl Way<'_> {
                         event
                     }
                 };
-                let _ = writer.write(&event).and_then(|()| writer.finish());
+                if writer.write(&event).is_ok() {
+                    writer.finish(self.relay.ledger);
+                }
             }
         }
     }

@@ -7,14 +7,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::answers::On;
 use super::call::{Call, Decoded};
+use super::caller::Caller;
 use super::ledger::Ledger;
 use super::passage::{self, Question};
 use super::relay::Outlet;
 use crate::cancel::{Cancel, Reason};
 use crate::front::Request;
 use crate::metrics::Accounted;
-use crate::provider::route::{Routes, Target};
+use crate::provider::route::Target;
 use crate::store::{Scope, Store};
 use crate::thread;
 use crate::wire::errors::{self, ApiError};
@@ -23,10 +25,13 @@ use crate::wire::translate::{self, Plan};
 use crate::wire::{Endpoint, estimate};
 
 /// Runs a call to its end on the calling worker. Never panics.
-pub fn run(call: Call) {
+pub fn run(call: Box<Call>) {
     thread::set_call(&call.request_id);
-    call.responder.cancel().detach();
-    let mut work = Work::new(call);
+    call.caller.cancel().detach();
+    let Some(call) = look_up(call) else {
+        return;
+    };
+    let mut work = Work::new(*call);
     if catch_unwind(AssertUnwindSafe(|| work.execute())).is_err() {
         ::log::error!(
             request_id = work.ledger.request_id.as_str();
@@ -39,6 +44,33 @@ pub fn run(call: Call) {
         work.fail(&error, None);
     }
     work.end();
+}
+
+/// Does what a front thread has left: looks into a big body, and asks the cache. `None`: the call
+/// is answered, or waits for the answer to another one.
+fn look_up(mut call: Box<Call>) -> Option<Box<Call>> {
+    if call.is_looked_up || call.caller.cancel().is_cancelled() {
+        return Some(call);
+    }
+    if call.decoded.is_none() {
+        match Decoded::of(&call.request.body, &call.routes) {
+            Ok(decoded) => call.decoded = Some(decoded),
+            Err(error) => {
+                let mut ledger = Ledger::of(&call);
+                ledger.not_executed();
+                call.fail(ledger, &error, None);
+                return None;
+            }
+        }
+    }
+    let answers = Arc::clone(call.coordinator.answers());
+    let mut call = answers.consult(call, On::Worker)?;
+    let coordinator = Arc::clone(&call.coordinator);
+    if let (Some(decoded), Some(responder)) = (&call.decoded, call.caller.alone()) {
+        let (scanned, id) = (&decoded.scanned, &call.request_id);
+        coordinator.keep_alive(call.endpoint, scanned, id, responder);
+    }
+    Some(call)
 }
 
 /// A call in a worker's hands.
@@ -58,7 +90,6 @@ pub(super) struct CallParts {
     pub endpoint: Endpoint,
     pub request: Arc<Request>,
     decoded: Option<Decoded>,
-    routes: Arc<Routes>,
     pub deadline: Instant,
     store: Arc<Store>,
     scope: Scope,
@@ -86,19 +117,21 @@ impl CallParts {
 
 impl Work {
     fn new(call: Call) -> Self {
-        let ledger = Ledger::of(&call);
+        let mut ledger = Ledger::of(&call);
+        if let Caller::Lead(lead) = &call.caller {
+            lead.watch(&mut ledger);
+        }
         Self {
             call: CallParts {
                 endpoint: call.endpoint,
                 request: Arc::new(call.request),
                 decoded: call.decoded,
-                routes: call.routes,
                 deadline: call.deadline,
                 store: Arc::clone(call.coordinator.store()),
                 scope: call.scope,
                 strict: call.coordinator.config().strict,
             },
-            outlet: Some(Outlet::Fresh(call.responder)),
+            outlet: Some(Outlet::Fresh(call.caller)),
             response_id: match call.endpoint {
                 Endpoint::Responses => passage::new_response_id(),
                 _ => String::new(),
@@ -112,23 +145,6 @@ impl Work {
         if let Some(reason) = self.cancel().and_then(|it| it.reason()) {
             self.cancelled(reason);
             return;
-        }
-        if self.call.decoded.is_none() {
-            match Decoded::of(&self.call.request.body, &self.call.routes) {
-                Ok(decoded) => {
-                    decoded.scanned.model.clone_into(&mut self.ledger.model);
-                    self.ledger.keep_alive(
-                        &decoded.scanned,
-                        self.outlet.as_mut().and_then(Outlet::fresh),
-                    );
-                    self.call.decoded = Some(decoded);
-                }
-                Err(error) => {
-                    self.ledger.not_executed();
-                    self.fail(&error, None);
-                    return;
-                }
-            }
         }
         let Some(decoded) = self.call.decoded.take() else {
             return;
@@ -149,7 +165,7 @@ impl Work {
     /// The call's cancel handle, until the answer has begun.
     pub(super) fn cancel(&self) -> Option<Arc<Cancel>> {
         Some(Arc::clone(match self.outlet.as_ref()? {
-            Outlet::Fresh(responder) => responder.cancel(),
+            Outlet::Fresh(caller) => caller.cancel(),
             Outlet::Begun(begun) => begun.cancel(),
         }))
     }
@@ -162,11 +178,9 @@ impl Work {
         let tokens = estimate::input_tokens(View::new(text));
         self.ledger.estimated = "input_tokens";
         self.ledger.settle(200, "", "");
-        if let Some(Outlet::Fresh(responder)) = self.outlet.take() {
-            let mut response = self.ledger.response(200);
-            response.push_header("content-type", b"application/json");
+        if let Some(Outlet::Fresh(caller)) = self.outlet.take() {
             let body = format!("{{\"input_tokens\":{tokens}}}");
-            responder.respond(response.body(body.into_bytes()));
+            caller.respond(&self.ledger, 200, "application/json", body.into_bytes());
         }
     }
 
@@ -202,19 +216,11 @@ impl Work {
         };
         let error_type = error.code.unwrap_or(error.kind.label());
         self.ledger.settle(status, error_type, &error.message);
-        let responder = match outlet {
-            None => return,
-            Some(Outlet::Begun(begun)) => return begun.fail(error, &self.ledger.request_id),
-            Some(Outlet::Fresh(responder)) => responder,
-        };
-        let mut response = self.ledger.response(error.status);
-        response.push_header("content-type", b"application/json");
-        if let Some(after) = retry_after {
-            response.push_header("retry-after", after.as_secs().max(1).to_string().as_bytes());
+        match outlet {
+            None => {}
+            Some(Outlet::Begun(begun)) => begun.fail(error, &self.ledger),
+            Some(Outlet::Fresh(caller)) => caller.fail(&self.ledger, error, retry_after),
         }
-        let dialect = self.call.endpoint.dialect();
-        let body = errors::error_body(dialect, error, &self.ledger.request_id);
-        responder.respond(response.body(body));
     }
 
     fn end(self) {

@@ -92,10 +92,14 @@ impl Wire {
         let comment = waiting.early.comment();
         let (size, comment, tail) = frame(&mut size, comment, waiting.terms.http10);
         let parts = [head.as_slice(), size, comment, tail];
-        let sent = self.send_bounded(&mut out, parts, OUTBOX_BYTES_MAX, cancel);
+        let sent = self.send_bounded(&mut out, parts, OUTBOX_BYTES_MAX);
         let interval = waiting.interval;
         out.early = Some(waiting);
-        sent.map(|()| Some(interval))
+        drop(out);
+        match sent {
+            Ok(()) => Ok(Some(interval)),
+            Err(unsent) => Err(unsent.cancel(cancel)),
+        }
     }
 }
 

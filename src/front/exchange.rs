@@ -121,15 +121,18 @@ impl Responder {
                 response.body.as_bytes()
             };
             let mut out = self.wire.out.lock();
-            let sent =
-                self.wire
-                    .send_bounded(&mut out, [head, body, b"", b""], usize::MAX, &self.cancel);
+            let sent = self
+                .wire
+                .send_bounded(&mut out, [head, body, b"", b""], usize::MAX);
             let answer = Answer::Finished {
                 close: close || sent.is_err(),
             };
             let deadline = self.wire.finish(&mut out, answer);
             drop(out);
             drop(deadline);
+            if let Err(unsent) = sent {
+                unsent.cancel(&self.cancel);
+            }
         });
     }
 
@@ -261,12 +264,10 @@ impl StreamWriter {
     fn send(&mut self, parts: [&[u8]; 3]) -> Result<(), Gone> {
         let mut out = self.wire.out.lock();
         let parts = [self.head.as_slice(), parts[0], parts[1], parts[2]];
-        let sent = self
-            .wire
-            .send_bounded(&mut out, parts, OUTBOX_BYTES_MAX, &self.cancel);
+        let sent = self.wire.send_bounded(&mut out, parts, OUTBOX_BYTES_MAX);
         drop(out);
         self.head.clear();
-        sent
+        sent.map_err(|unsent| unsent.cancel(&self.cancel))
     }
 
     /// Ends the stream as complete.

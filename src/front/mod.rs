@@ -39,7 +39,7 @@ pub use early::Early;
 pub use exchange::{Responder, StreamWriter};
 pub use outbox::{Gone, OUTBOX_BYTES_MAX, OUTBOX_TOTAL_BYTES_MAX, outbox_bytes};
 pub use request::Request;
-pub use response::{Body, Response};
+pub use response::{Body, Response, SharedBytes};
 pub use stats::Stats;
 
 use self::accept::Acceptor;

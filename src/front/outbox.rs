@@ -36,6 +36,25 @@ pub fn outbox_bytes() -> usize {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone;
 
+/// Why bytes were not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unsent {
+    /// See [`Gone`].
+    Gone,
+    /// The client has left too much unread, and the connection was ended for that.
+    TooSlow,
+}
+
+impl Unsent {
+    /// Cancels the call of a client that is too slow.
+    pub fn cancel(self, cancel: &Cancel) -> Gone {
+        if self == Self::TooSlow {
+            cancel.cancel(Reason::SlowClient);
+        }
+        Gone
+    }
+}
+
 /// Where the answer to the current request stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
@@ -199,15 +218,15 @@ impl Wire {
         Ok(())
     }
 
-    /// As [`Wire::send`], and ends the connection if the client has left too much unread.
+    /// As [`Wire::send`], and ends the connection if the client has left too much unread. The call is
+    /// the caller's to cancel then, once the lock is free: what is attached to it may be anything.
     pub fn send_bounded(
         &self,
         out: &mut Outbox,
         parts: [&[u8]; 4],
         bytes_max: usize,
-        cancel: &Cancel,
-    ) -> Result<(), Gone> {
-        self.send(out, parts)?;
+    ) -> Result<(), Unsent> {
+        self.send(out, parts).map_err(|Gone| Unsent::Gone)?;
         // What is corked has not been offered to the client yet.
         let too_much = out.bytes > bytes_max
             || (out.bytes > 0
@@ -215,10 +234,9 @@ impl Wire {
                 && OUTBOX_TOTAL.load(Ordering::Relaxed) > OUTBOX_TOTAL_BYTES_MAX);
         if too_much {
             out.close();
-            cancel.cancel(Reason::SlowClient);
             self.stats.slow_clients.fetch_add(1, Ordering::Relaxed);
             let _ = self.stream.shutdown(Shutdown::Both);
-            return Err(Gone);
+            return Err(Unsent::TooSlow);
         }
         Ok(())
     }

@@ -5,14 +5,28 @@
 //! caller sent can end a header early.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+/// Bytes that several answers may share.
+pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
 /// What an answer carries.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Body {
     /// Known when the program was written.
     Static(&'static [u8]),
     /// Made for this answer.
     Owned(Vec<u8>),
+    /// Not copied until the socket does not take it at once.
+    Shared(SharedBytes),
+}
+
+impl fmt::Debug for Body {
+    /// How long it is: what it says is for no log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.as_bytes().len())
+    }
 }
 
 impl Body {
@@ -21,6 +35,7 @@ impl Body {
         match self {
             Self::Static(bytes) => bytes,
             Self::Owned(bytes) => bytes,
+            Self::Shared(bytes) => (**bytes).as_ref(),
         }
     }
 }

@@ -113,7 +113,7 @@ pub(super) fn assess(
     }
     components.extend(store.map(database::component));
     components.extend(system_components(reading));
-    let key_metrics = KeyMetrics::new(&total, reading);
+    let key_metrics = KeyMetrics::new(&total, &metrics.lookups(), reading);
     let worst = components.iter().map(|component| component.status).max();
     let status = match (can_serve, worst) {
         (false, _) => Status::Unhealthy,
@@ -239,8 +239,7 @@ fn coordinator_row(
         p50_ms: ms(view.quantile(0.5)),
         p95_ms: ms(view.quantile(0.95)),
         p99_ms: ms(view.quantile(0.99)),
-        // There is no look-up to take a rate of before there is a cache.
-        cache_hit_rate: None,
+        cache_hit_rate: coordinator.cache.view().hit_rate(),
         queue_depth: coordinator.queue_depth.get(),
         queue_size: limits.map(|limits| limits.queue_size),
         in_flight: coordinator.in_flight.get(),

@@ -4,6 +4,7 @@
 
 use serde::Serialize;
 
+use crate::metrics::Lookups;
 use crate::metrics::window::{View, WINDOW};
 
 use super::round;
@@ -14,6 +15,10 @@ const ERROR_RATE: (f64, f64) = (0.01, 0.05);
 const LATENCY_SECONDS: (f64, f64) = (2.0, 5.0);
 pub(super) const MEMORY_BYTES: (f64, f64) = (2e9, 4e9);
 pub(super) const CPU_PERCENT: (f64, f64) = (50.0, 80.0);
+const HIT_RATE: (f64, f64) = (0.8, 0.5);
+/// Lookups in the window from which on their hit rate is judged: a cache that has hardly been asked
+/// cannot be warm.
+const LOOKUPS_MIN: u64 = 100;
 
 /// How a part of the daemon is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -49,6 +54,17 @@ impl Level {
         match value {
             Some(value) if value > critical => Self::Critical,
             Some(value) if value >= warning => Self::Warning,
+            _ => Self::Healthy,
+        }
+    }
+
+    /// How a share of hits is: bad when it is low.
+    fn of_hit_rate(lookups: &Lookups) -> Self {
+        let (warning, critical) = HIT_RATE;
+        match lookups.hit_rate() {
+            Some(rate) if lookups.count() >= LOOKUPS_MIN => {
+                Self::of(Some(-rate), (-warning, -critical))
+            }
             _ => Self::Healthy,
         }
     }
@@ -91,7 +107,7 @@ pub(super) struct KeyMetrics {
 }
 
 impl KeyMetrics {
-    pub(super) fn new(view: &View, reading: &Reading) -> Self {
+    pub(super) fn new(view: &View, lookups: &Lookups, reading: &Reading) -> Self {
         let metric = |value, bounds, window_seconds| KeyMetric {
             value,
             state: Level::of(value, bounds),
@@ -108,8 +124,11 @@ impl KeyMetrics {
         Self {
             error_rate: metric(view.error_rate(), ERROR_RATE, window),
             latency_p95_seconds: metric(p95, LATENCY_SECONDS, window),
-            // There is no look-up to take a rate of before there is a cache.
-            cache_hit_rate: metric(None, (f64::INFINITY, f64::INFINITY), window),
+            cache_hit_rate: KeyMetric {
+                value: lookups.hit_rate(),
+                state: Level::of_hit_rate(lookups),
+                window_seconds: window,
+            },
             memory_bytes: metric(memory, MEMORY_BYTES, 0),
             cpu_percent: metric(cpu.map(|cpu| round(cpu.percent)), CPU_PERCENT, cpu_span),
         }

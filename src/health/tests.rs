@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::*;
-use crate::metrics::{Settled, tests::config};
+use crate::metrics::{Cached, Settled, tests::config};
 
 struct Setup {
     metrics: Arc<Metrics>,
@@ -36,6 +36,7 @@ impl Setup {
                 duration: Duration::from_millis(10),
                 first_event: None,
                 streamed: false,
+                cached: Cached::Bypass,
             });
         }
     }

@@ -2,13 +2,13 @@
 //!
 //! The pool keeps the [`CoordinatorMetrics`] of its coordinator and calls
 //! [`CoordinatorMetrics::settle`] once for each execution, before the last byte of its answer is
-//! written, so that whoever has an answer finds it counted. The cache's families join in
-//! [`Families::new`] when there is a cache: nothing is shown that never moves.
+//! written, so that whoever has an answer finds it counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
+use super::cache::{self, CacheMetrics, Cached};
 use super::registry::{Counter, Family, FloatCounter, Gauge, Histogram, Registry};
 use super::window::{Event, View, Window};
 use super::{Clock, LATENCY_BOUNDS};
@@ -60,6 +60,8 @@ pub struct Settled {
     pub first_event: Option<Duration>,
     /// Whether the caller asked for a stream.
     pub streamed: bool,
+    /// How it met the cache.
+    pub cached: Cached,
 }
 
 impl Settled {
@@ -84,6 +86,7 @@ pub(super) struct Families {
     workers: Family<Gauge, 1>,
     up: Family<Gauge, 1>,
     histograms: Histograms,
+    cache: cache::Families,
     clock: Clock,
     sample_rate: f64,
 }
@@ -181,6 +184,7 @@ impl Families {
                 "Whether the coordinator takes calls: 1 or 0.",
             ),
             histograms: Histograms::new(registry, config.aggregate_histograms),
+            cache: cache::Families::new(registry, clock),
             clock,
             sample_rate: config.sample_rate,
         }
@@ -201,6 +205,7 @@ impl Families {
             accounted_bytes: Arc::default(),
             duration,
             first_event,
+            cache: self.cache.coordinator(name),
             window: Window::new(),
             consecutive_failures: AtomicU32::new(0),
             clock: self.clock,
@@ -230,6 +235,8 @@ pub struct CoordinatorMetrics {
     pub accounted_bytes: Arc<Gauge>,
     duration: Arc<Histogram>,
     first_event: Arc<Histogram>,
+    /// How its calls met the cache.
+    pub cache: CacheMetrics,
     window: Window,
     consecutive_failures: AtomicU32,
     clock: Clock,
@@ -246,6 +253,7 @@ impl CoordinatorMetrics {
     pub fn settle(&self, outcome: &Settled) {
         self.executions.increment();
         self.duration_sum.add(outcome.duration);
+        self.cache.count(outcome.cached);
         if outcome.error {
             self.errors.increment();
             if outcome.ran {

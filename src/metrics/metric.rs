@@ -65,7 +65,12 @@ impl FloatCounter {
         self.0.fetch_add(ticks(duration), Ordering::Relaxed);
     }
 
-    /// The sum in seconds.
+    /// Adds `amount` of something else than seconds, at a resolution of 1e-7; nothing below 0.
+    pub fn add_amount(&self, amount: f64) {
+        self.add(Duration::try_from_secs_f64(amount).unwrap_or_default());
+    }
+
+    /// The sum, in seconds where it is of times.
     pub fn seconds(&self) -> f64 {
         self.0.load(Ordering::Relaxed) as f64 / TICKS_PER_SECOND
     }

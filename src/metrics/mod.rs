@@ -6,6 +6,7 @@
 //! is free text. Start at [`Metrics`]; [`registry`] holds the families, [`window`] the last five
 //! minutes that health and the rates are made of.
 
+mod cache;
 mod coordinator;
 mod cpu;
 mod http;
@@ -25,6 +26,7 @@ use crate::procfs::Stat;
 use crate::sync::{Mutex, RwLock};
 use crate::thread;
 
+pub use cache::{CacheMetrics, Cached, Lookups, Saved};
 pub use coordinator::{Accounted, CoordinatorMetrics, Rejection, Settled};
 pub use cpu::Share;
 pub use http::Route;
@@ -268,6 +270,15 @@ impl Metrics {
         all
     }
 
+    /// The lookups in the cache of all coordinators together, over the last five minutes.
+    pub fn lookups(&self) -> Lookups {
+        let mut all = Lookups::empty(self.clock.now());
+        for coordinator in self.coordinators() {
+            all.add(&coordinator.cache.view());
+        }
+        all
+    }
+
     /// The process' share of the machine's processors, given its time so far.
     pub fn process_cpu(&self, cpu_seconds: f64) -> Share {
         self.process_cpu.share(self.clock.now(), cpu_seconds)
@@ -294,6 +305,9 @@ impl Metrics {
     /// What is said about the daemon as a whole, without a coordinator.
     fn collect_summary(&self, collector: &mut Collector) {
         let coordinators = self.coordinators();
+        for coordinator in &coordinators {
+            cache::collect_hit_rate(collector, coordinator.name(), &coordinator.cache);
+        }
         let view = self.view();
         let mut gauge = |name, help, value: f64| collector.gauge(name, help, &[], value);
         if let Some(rate) = view.error_rate() {

@@ -25,6 +25,8 @@ pub(crate) fn config() -> CheckedConfig {
         },
         default_model: None,
         strict: false,
+        cache_ttl: None,
+        cache_sampled: true,
     };
     let provider = checked::Provider {
         name: "sim".to_owned(),
@@ -82,6 +84,7 @@ pub(crate) fn config() -> CheckedConfig {
             eviction_policy: checked::EvictionPolicy::Lru,
             enable_coalescing: false,
             coalescing_window: seconds(0),
+            shared_between_keys: false,
         },
         coordinators: ["A", "B"]
             .map(|name| (name.to_owned(), coordinator(name)))
@@ -113,6 +116,7 @@ fn settled(error: bool, ms: u64) -> Settled {
         duration: Duration::from_millis(ms),
         first_event: None,
         streamed: false,
+        cached: Cached::Bypass,
     }
 }
 
@@ -134,6 +138,7 @@ fn busy() -> Arc<Metrics> {
     a.settle(&Settled {
         first_event: Some(Duration::from_millis(7)),
         streamed: true,
+        cached: Cached::Bypass,
         ..settled(false, 3000)
     });
     a.reject(Rejection::QueueFull);
@@ -218,7 +223,7 @@ fn what_moved_is_shown() {
     check("victor_http_connections", 3.0);
     let rate = value(&text, "victor_coordinator_error_rate").unwrap();
     assert!((rate - 1.0 / 3.0).abs() < 1e-9);
-    assert!(!text.contains("cache_hit"), "there is no cache");
+    assert!(!text.contains("cache_hit_rate"), "nothing was looked up");
 }
 
 #[test]
@@ -302,6 +307,7 @@ fn latency_is_to_the_first_event_of_a_stream() {
     a.settle(&Settled {
         first_event: Some(Duration::from_millis(100)),
         streamed: true,
+        cached: Cached::Bypass,
         ..settled(false, 60_000)
     });
     let p95 = a.view().quantile(0.95).unwrap().as_secs_f64();

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::WEDGED_AFTER;
+use crate::cache::Reason;
+use crate::coordinator::answers::Answers;
 use crate::front::{self, Front, Stats};
 use crate::health::Health;
 use crate::log;
@@ -146,6 +148,55 @@ fn collect_connections(collector: &mut Collector, stats: &Stats) {
             count.load(Ordering::Relaxed) as f64,
         );
     }
+}
+
+/// Lets metrics look at what the cache counts.
+pub(super) fn observe_cache(metrics: &Metrics, answers: &Arc<Answers>) {
+    let own = Arc::clone(answers);
+    metrics.collect(Box::new(move |collector| collect_cache(collector, &own)));
+    let answers = Arc::clone(answers);
+    let bytes = move || answers.cache().stats().held.bytes;
+    metrics.account("cache", Box::new(bytes));
+}
+
+fn collect_cache(collector: &mut Collector, answers: &Answers) {
+    let stats = answers.cache().stats();
+    let mut gauge = |name, help, value: f64| collector.gauge(name, help, &[], value);
+    gauge(
+        "victor_cache_entries",
+        "Answers in the cache, those that are too old but were not freed yet included.",
+        stats.held.count as f64,
+    );
+    gauge(
+        "victor_cache_bytes",
+        "What they take, keys and places included.",
+        stats.held.bytes as f64,
+    );
+    gauge(
+        "victor_cache_bytes_max",
+        "What they may take: cache.max_size_mb.",
+        answers.cache().size_max() as f64,
+    );
+    gauge(
+        "victor_cache_followers",
+        "Calls that wait for the answer to an equal call now.",
+        answers.followers() as f64,
+    );
+    let policy = answers.config().eviction_policy.as_str();
+    for reason in Reason::ALL {
+        collector.counter(
+            "victor_cache_evictions_total",
+            "Answers that left the cache, by reason: no room, too old, or cleared by an operator.",
+            &[("policy", policy), ("reason", reason.label())],
+            stats.evicted(reason).count as f64,
+        );
+    }
+    collector.counter(
+        "victor_cache_refused_total",
+        "Answers that were not stored, being bigger than an eighth of the cache.",
+        &[],
+        stats.refused as f64,
+    );
 }
 
 /// Lets metrics look at what the store counts.

@@ -28,6 +28,8 @@ const HEDGING_CALLS_MAX: u64 = 1000;
 pub struct Route {
     /// In order of preference, never empty.
     pub targets: Vec<Target>,
+    /// The targets in words: what calls that share an answer must have alike.
+    pub identity: String,
     /// A call without a first byte for so long is sent to another target too; `None`: never.
     pub hedge_after: Option<Duration>,
     /// From 0 to 1: at most this share of the route's calls is sent twice.
@@ -75,8 +77,10 @@ impl Route {
     }
 
     fn new(config: &checked::Route, targets: Vec<Target>) -> Self {
+        let identity = targets.iter().map(Target::identity).collect();
         Self {
             targets,
+            identity,
             hedge_after: config.hedge_after,
             hedge_share: config.hedge_share,
             hold_first: config.hold_first,
@@ -128,6 +132,12 @@ impl Target {
             images: None,
             streaming: None,
         }
+    }
+
+    /// Who it is, in words that no other target has.
+    fn identity(&self) -> String {
+        let (provider, kind) = (self.provider.name(), self.provider.kind());
+        format!("{kind:?} {provider}/{} at {}\n", self.model, self.rank)
     }
 
     fn configured(provider: &Arc<Provider>, config: &checked::Target) -> Self {

@@ -14,6 +14,7 @@ use std::ops::Range;
 
 use memchr::{memchr_iter, memrchr};
 
+use super::json::view::View;
 use super::json::{self, Member, Wrong};
 
 /// Bytes of a model name, unescaped. The longest in use (hosted fine-tunes) have about 150.
@@ -31,6 +32,44 @@ pub struct Scanned {
     /// How many choices the answer shall have, by `n`; `None`: the body does not tell, as with a
     /// list of prompts.
     pub choices: Option<u32>,
+    /// What says whether the answer may be given again.
+    pub asked: Asked,
+}
+
+/// What of a body says whether its answer may be given again. Members that are written with
+/// escapes to a length of over 36 bytes are not seen; each of them means less caching than without.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// `temperature` is 0.
+    pub is_greedy: bool,
+    /// There is a `seed`.
+    pub has_seed: bool,
+    /// `store`, if it says so.
+    pub store: Option<bool>,
+    /// The answer depends on, or begins, something that a server keeps: `previous_response_id`,
+    /// `conversation`, `background` or `container`.
+    pub is_stateful: bool,
+    /// `stream_options.include_usage`.
+    pub include_usage: bool,
+}
+
+impl Asked {
+    fn note(&mut self, key: &str, value: &str) {
+        let is_there = !matches!(value, "null" | "false");
+        match key {
+            "temperature" => self.is_greedy = value.parse::<f64>().is_ok_and(|it| it == 0.0),
+            "seed" => self.has_seed = is_there,
+            "store" => self.store = value.parse().ok(),
+            "previous_response_id" | "conversation" | "background" | "container" => {
+                self.is_stateful |= is_there;
+            }
+            "stream_options" => {
+                let usage = View::new(value).get("include_usage");
+                self.include_usage = usage.and_then(View::bool).unwrap_or(false);
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Why a body is refused.
@@ -114,6 +153,7 @@ pub fn scan(body: &[u8]) -> Result<Scanned, ScanError> {
     let mut model = Found::new("model");
     let mut stream = Found::new("stream");
     let mut choices = Some(1);
+    let mut asked = Asked::default();
     json::walk_object(text, |member| {
         let literal = &text[member.key.clone()];
         if let Some(key) = short_key(literal) {
@@ -123,7 +163,7 @@ pub fn scan(body: &[u8]) -> Result<Scanned, ScanError> {
             match key.as_ref() {
                 "n" if value != "null" => choices = choices.and(value.parse().ok()),
                 "prompt" if value.starts_with('[') => choices = None,
-                _ => {}
+                key => asked.note(key, value),
             }
         }
     })
@@ -137,6 +177,7 @@ pub fn scan(body: &[u8]) -> Result<Scanned, ScanError> {
         model_span,
         stream: stream_flag(text, stream_span)?,
         choices,
+        asked,
     })
 }
 

@@ -5,6 +5,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use super::providers::Providers;
+use super::rest::CACHE_TTL;
 use super::routes::{Routes, serves};
 use super::{ENTRIES_MAX, MODEL, NAME, is_model, is_name};
 use crate::config::checked::{Coordinator, Retry};
@@ -74,6 +75,8 @@ fn defaults() -> Coordinator {
         },
         default_model: None,
         strict: false,
+        cache_ttl: None,
+        cache_sampled: true,
     }
 }
 
@@ -89,6 +92,10 @@ fn limits(raw: &mut Raw<'_>, map: &mut Map<'_>, base: &Coordinator) -> Coordinat
         timeout: raw.timeout(map, "timeout_seconds", base.timeout),
         history_limit: raw.count(map, "history_limit", base.history_limit, history),
         strict: raw.boolean(map, "strict", base.strict),
+        cache_ttl: raw
+            .optional_duration(map, "cache_ttl", CACHE_TTL)
+            .or(base.cache_ttl),
+        cache_sampled: raw.boolean(map, "cache_sampled", base.cache_sampled),
         ..base.clone()
     };
     let mut map = raw.map(map, "retry");

@@ -10,16 +10,18 @@ use crate::config::checked::{Cache, Database, EvictionPolicy, LogFormat, Logging
 use crate::config::raw::{Map, Raw};
 use crate::config::scalar::{Bounds, Scalar, Unit, Wrong};
 
+/// How long an answer may be given again.
+pub(super) const CACHE_TTL: Bounds = Bounds {
+    min: 0.0,
+    max: 31.0 * 86_400.0,
+    ..Bounds::TIMEOUT
+};
+
 /// Reads `cache`.
 pub(super) fn cache(raw: &mut Raw<'_>, root: &mut Map<'_>) -> Cache {
     let mut section = raw.map(root, "cache");
     let map = &mut section;
     let size = Bounds::count(1, 1 << 20).of(Unit::Mebibytes);
-    let ttl = Bounds {
-        min: 0.0,
-        max: 31.0 * 86_400.0,
-        ..Bounds::TIMEOUT
-    };
     let window = Bounds::count(0, 60_000).of(Unit::Milliseconds);
     let policies = [
         ("lru", EvictionPolicy::Lru),
@@ -29,7 +31,7 @@ pub(super) fn cache(raw: &mut Raw<'_>, root: &mut Map<'_>) -> Cache {
     let cache = Cache {
         enabled: raw.boolean(map, "enabled", true),
         max_size_bytes: raw.count(map, "max_size_mb", 256, size) << 20,
-        default_ttl: raw.duration(map, "default_ttl", Duration::from_secs(1800), ttl),
+        default_ttl: raw.duration(map, "default_ttl", Duration::from_secs(1800), CACHE_TTL),
         warm_on_startup: raw.boolean(map, "warm_on_startup", false),
         warm_items: raw.count(map, "warm_items", 1000, Bounds::count(0, 10_000_000)),
         eviction_policy: raw
@@ -42,6 +44,7 @@ pub(super) fn cache(raw: &mut Raw<'_>, root: &mut Map<'_>) -> Cache {
             Duration::from_millis(100),
             window,
         ),
+        shared_between_keys: raw.boolean(map, "shared_between_keys", false),
     };
     raw.close(section);
     cache

@@ -9,7 +9,6 @@ use crate::config::raw::Raw;
 
 /// Schema paths; a row covers everything below it.
 const NOT_BUILT: &[&str] = &[
-    "cache",
     "coordinators.history_limit",
     "coordinators.named.*.history_limit",
     "providers.*.enable_batching",

@@ -53,6 +53,9 @@ fn what_the_shipped_file_shows_as_defaults_are_the_defaults() {
     // The examples, which the file marks as such.
     let full = load(&written.replace("    ca_file", "    #ca_file"));
     config.warnings.clone_from(&full.warnings);
+    for (name, coordinator) in &mut config.coordinators {
+        coordinator.cache_ttl = full.coordinators[name].cache_ttl;
+    }
     for (name, provider) in &mut config.providers {
         provider.rate_limit = full.providers[name].rate_limit;
         provider.batching = full.providers[name].batching;

@@ -104,7 +104,6 @@ python:
     let unbuilt = config.warnings.last().unwrap();
     for key in [
         "providers.anthropic.batch_size",
-        "cache.max_size_mb",
         "coordinators.history_limit",
     ] {
         assert!(unbuilt.contains(key), "{key} in {unbuilt}");
@@ -354,10 +353,9 @@ fn warnings_are_given_for_what_holds_but_surprises() {
         "providers.ollama.timeout (60 s) is not below timeout_seconds of Chat",
     );
     check_warning("python: {gc_threshold: [700, 10, 10]}", "no such collector");
-    check_warning("cache: {}", "without effect so far: cache");
     check_warning(
-        "cache: {enabled: true}",
-        "without effect so far: cache.enabled",
+        "coordinators: {history_limit: 1}",
+        "without effect so far: coordinators.history_limit",
     );
 }
 
