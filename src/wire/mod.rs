@@ -13,6 +13,7 @@
 pub mod anthropic;
 pub mod chat;
 pub mod choices;
+pub mod embeddings;
 pub mod errors;
 pub mod estimate;
 pub mod form;

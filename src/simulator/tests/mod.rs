@@ -1,10 +1,12 @@
 //! Scripts without a socket: what is planned for a request, and every byte of it.
 //!
 //! `answers` holds what the vendors' SDKs require of an answer that goes well, `parts` what it can
-//! consist of, `replay` that both shapes of an answer say the same, `responses` OpenAI's other
-//! endpoints, `faults` what is wrong with one that does not.
+//! consist of, `replay` that both shapes of an answer say the same, `embeddings` that several calls
+//! in one have the answers that each would have, `responses` OpenAI's other endpoints, `faults` what
+//! is wrong with one that does not.
 
 mod answers;
+mod embeddings;
 mod faults;
 mod parts;
 mod replay;

@@ -60,6 +60,14 @@ impl Writer {
         self
     }
 
+    /// The key of the next value as the literal that it is somewhere else.
+    pub fn raw_key(&mut self, literal: &str) -> &mut Self {
+        self.raw(literal);
+        self.out.push(b':');
+        self.comma = false;
+        self
+    }
+
     /// A string of the inside of a literal.
     pub fn lit(&mut self, lit: &Lit<'_>) -> &mut Self {
         self.separate();
@@ -102,6 +110,15 @@ impl Writer {
         self
     }
 
+    /// Any value as text in several pieces, one after the other.
+    pub fn raw_parts(&mut self, pieces: &[&str]) -> &mut Self {
+        self.separate();
+        for piece in pieces {
+            self.out.extend_from_slice(piece.as_bytes());
+        }
+        self
+    }
+
     /// A number.
     pub fn number(&mut self, number: u64) -> &mut Self {
         self.raw(&number.to_string())
@@ -141,8 +158,10 @@ mod tests {
             it.key("d").joined(&[Lit::of("p"), Lit::of("q")]);
             it.key("e").quoted("{\"f\":1}");
             it.key("g").view(View::new(" 1.50 "));
+            it.raw_key(r#""\u0068""#).raw_parts(&["[1", ",2]"]);
+            it.raw_key("\"i\"").raw("3");
         });
-        let expected = r#"{"a":[1,null,{},[],true],"b":"x\"y\n","c":"\u0041","d":"pq","e":"{\"f\":1}","g":1.50}"#;
+        let expected = r#"{"a":[1,null,{},[],true],"b":"x\"y\n","c":"\u0041","d":"pq","e":"{\"f\":1}","g":1.50,"\u0068":[1,2],"i":3}"#;
         assert_eq!(String::from_utf8(writer.into_bytes()).unwrap(), expected);
     }
 }
