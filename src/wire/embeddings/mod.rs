@@ -8,6 +8,7 @@
 //! Start at [`Single::of`], then [`merge`] and [`split`].
 
 mod parts;
+mod scan;
 mod shares;
 #[cfg(test)]
 mod tests;

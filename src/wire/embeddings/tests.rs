@@ -107,7 +107,7 @@ fn a_part_is_as_the_provider_wrote_it() {
             r#""mod\u0065l":"m","usage":{"prompt_tokens":2,"total_tokens":3,"details":{"a":1},"cost":0.5}}"#
         )
     );
-    assert_eq!(parts.part(2), None);
+    assert!(parts.part(2).is_err());
     assert!(
         split(br#"{"data":[],"usage":{"prompt_tokens":3}}"#, &[])
             .unwrap()
@@ -117,11 +117,19 @@ fn a_part_is_as_the_provider_wrote_it() {
 
 #[test]
 fn what_does_not_answer_all_texts_is_refused() {
-    let check = |answer: &str| assert!(split(answer.as_bytes(), &[1, 1]).is_err(), "{answer}");
+    // Of what is wrong within an item, its part tells.
+    let is_good = |answer: &str| {
+        let parts = split(answer.as_bytes(), &[1, 1]);
+        parts.is_ok_and(|parts| (0..2).all(|index| parts.part(index).is_ok()))
+    };
+    let check = |answer: &str| assert!(!is_good(answer), "{answer}");
     let data = |items: &str| check(&format!(r#"{{"data":[{items}]}}"#));
     let (zero, one) = (r#"{"index":0}"#, r#"{"index":1}"#);
     let good = format!(r#"{{"data":[{one},{zero}],"usage":null}}"#);
-    assert!(split(good.as_bytes(), &[1, 1]).is_ok());
+    assert!(is_good(&good));
+    assert!(is_good(&format!(
+        r#"{{"x":[{{"]}}":"\"}}"}},[1],[]],"y":1.5,"z":null, "data" : [ {one} , {zero} ] }}"#
+    )));
     data(zero);
     data(&format!("{zero},{zero}"));
     data(&format!("{zero},{one},{{\"index\":2}}"));
@@ -131,6 +139,14 @@ fn what_does_not_answer_all_texts_is_refused() {
     data(&format!(r#"{zero},{{"index":-1}}"#));
     data(&format!("{zero},{{}}"));
     data(&format!("{zero},1"));
+    data("");
+    data(&format!("{zero} {one}"));
+    data(&format!("{zero},{one},"));
+    data(&format!(",{zero},{one}"));
+    data(&format!("{zero},{{\"embedding\":[}}"));
+    check(&format!(r#"{{"data":[{zero},{one}"#));
+    check(&format!(r#"{{"x":[{{"]}}":"}}"}}],"data":[{zero}]}}"#));
+    check(&format!(r#"{{"x":[1,"data":[{zero},{one}]}}"#));
     check(r#"{"data":{"index":0}}"#);
     check(r#"{"error":{}}"#);
     check(&format!("{good} x"));
@@ -221,7 +237,7 @@ proptest! {
         for bytes in [&body, &other] {
             if let Ok(parts) = split(bytes, &weights) {
                 for index in 0..=parts.len() {
-                    parts.part(index).map(|part| serde_json::from_slice::<Value>(&part).unwrap());
+                    let _ = parts.part(index).map(|part| serde_json::from_slice::<Value>(&part).unwrap());
                 }
             }
         }
