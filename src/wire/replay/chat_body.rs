@@ -147,7 +147,7 @@ impl Choice<'_> {
     /// Streams begin with an empty text, whatever follows. A body has one only where nothing does.
     fn write_message(&self, out: &mut Writer) {
         let said = &self.message;
-        if !said.write_member("role", out) {
+        if !said.has("role") || !said.write_member("role", out) {
             out.key("role").string("assistant");
         }
         let answers_otherwise = ["refusal", "tool_calls", "function_call"]

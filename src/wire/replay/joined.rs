@@ -145,10 +145,10 @@ impl<'a> Joined<'a> {
             Self::Text(text) => {
                 let more = value.lit()?;
                 match key {
+                    _ if text.is_empty() => *text = more,
                     // Some servers say it with every chunk.
                     "role" => {}
                     "id" | "type" | "name" if more.is_empty() || *text == more => {}
-                    _ if text.is_empty() => *text = more,
                     // Another item under the index of the first.
                     "id" | "type" | "name" => return None,
                     _ => text.push(&more),

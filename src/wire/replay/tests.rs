@@ -127,6 +127,15 @@ fn pieces_are_joined_by_what_they_are_of() {
         legacy.unwrap()["function_call"],
         json!({"name": "f", "arguments": "{}"})
     );
+    let late = message(&[
+        json!({"role": "", "content": "a"}),
+        json!({"role": "assistant"}),
+    ]);
+    assert_eq!(late.unwrap()["role"], "assistant");
+    assert_eq!(
+        message(&[json!({"role": ""})]).unwrap()["role"],
+        "assistant"
+    );
     // Halves of one character.
     let halves = String::from_utf8(deltas(&[json!({"content": "<"}), json!({"content": ">"})]));
     let halves = halves
