@@ -1,12 +1,13 @@
 //! Answers that need not be asked for again: exact, bounded, and never a wrong one.
 //!
 //! [`key`] says which calls may share an answer, [`entry`] is an answer, [`store`] keeps them
-//! within a bound of bytes, [`policy`] chooses who goes. Nothing here does I/O, reads a clock,
-//! logs, or holds a lock while it encodes or frees an answer: whoever calls it brings the time, and
-//! what must be told comes back as a value.
+//! within a bound of bytes, [`policy`] chooses who goes, [`codec`] makes bytes of one and back.
+//! Nothing here does I/O, reads a clock, logs, or holds a lock while it encodes or frees an answer:
+//! whoever calls it brings the time, and what must be told comes back as a value.
 //!
 //! Start at [`Cache`]: [`Cache::get`] is what every call pays.
 
+pub mod codec;
 pub mod entry;
 pub mod key;
 pub mod policy;
