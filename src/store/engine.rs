@@ -3,7 +3,9 @@
 //! A batch is run as a whole first, which is one commit. If that fails, each job is run by itself,
 //! so that reading goes on while the disk is full and one job's failure is not another's. Answers
 //! are given only after the commit. Whatever fails or panics, every job is told, and the thread
-//! goes on.
+//! goes on. What takes longer than a transaction, or can wait, is in `tasks.rs`.
+
+mod tasks;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,8 +20,9 @@ use super::file::{self, File, OpenError};
 use super::job::{Done, Job, Outcome, all};
 use super::queue::{Bounds, Queue};
 use super::responses::{self, Chain, Removed, Totals};
+use super::snapshot::Task;
 use super::status::{Status, count};
-use super::{Options, StoreError};
+use super::{Options, StoreError, cache};
 use crate::thread::{self, State};
 
 /// What is taken from the queue, and so written, at a time.
@@ -36,6 +39,8 @@ pub(super) struct Engine {
     log_queries: Arc<AtomicBool>,
     file: Option<File>,
     totals: Totals,
+    cache_totals: Totals,
+    tasks: VecDeque<Box<Task>>,
     /// What the transaction has removed so far.
     removed: Removed,
     /// Changes when another process has written to the file.
@@ -61,6 +66,8 @@ impl Engine {
             log_queries,
             file: None,
             totals: Totals::default(),
+            cache_totals: Totals::default(),
+            tasks: VecDeque::new(),
             removed: Removed::default(),
             version: 0,
             last_ms: 0,
@@ -76,20 +83,23 @@ impl Engine {
         });
         let _ = opened.try_send(());
         loop {
-            if !self.more {
+            let is_idle = !self.more && self.tasks.is_empty();
+            if is_idle {
                 thread::set_state(State::Idle);
             }
-            let Some(jobs) = self.queue.take(BATCH, !self.more) else {
+            let Some(jobs) = self.queue.take(BATCH, is_idle) else {
                 break;
             };
             thread::set_state(State::Running);
-            if jobs.is_empty() {
+            if jobs.is_empty() && self.tasks.is_empty() {
                 self.more = false;
                 self.guarded(Self::purge);
-            } else {
-                self.serve(VecDeque::from(jobs));
             }
+            let jobs = self.admit(jobs);
+            self.serve(jobs);
+            self.work();
         }
+        self.abandon();
         if let Some(file) = self.file.take()
             && let Err((_, error)) = file.connection.close()
         {
@@ -178,19 +188,22 @@ impl Engine {
                 break;
             }
         }
-        let full = [
+        self.leave_after(error);
+        outcomes
+    }
+
+    /// Leaves the connection after an error that is none of a full disk or a lock but of the disk,
+    /// say: one opened anew may do better, or learn more.
+    fn leave_after(&mut self, error: &rusqlite::Error) {
+        let code = error.sqlite_error_code();
+        let passing = [
             ErrorCode::DiskFull,
             ErrorCode::DatabaseBusy,
             ErrorCode::DatabaseLocked,
         ];
-        if !error
-            .sqlite_error_code()
-            .is_some_and(|it| full.contains(&it))
-        {
-            // An error of the disk, say: a connection opened anew may do better, or learn more.
+        if !code.is_some_and(|it| passing.contains(&it)) {
             self.file = None;
         }
-        outcomes
     }
 
     /// Runs one job, reading without noting the use.
@@ -231,7 +244,7 @@ impl Engine {
         let Some(file) = self.file.take() else {
             return Err(rusqlite::Error::InvalidQuery);
         };
-        let before = self.totals;
+        let before = (self.totals, self.cache_totals);
         self.removed = Removed::default();
         let connection = &file.connection;
         let changes = connection.total_changes();
@@ -247,14 +260,14 @@ impl Engine {
                 Ok((value, connection.total_changes() != changes))
             }
             Err(error) => {
-                self.totals = before;
+                (self.totals, self.cache_totals) = before;
                 if !connection.is_autocommit() {
                     let _ = connection.execute_batch("ROLLBACK");
                 }
                 Err(error)
             }
         };
-        self.status.holds(self.totals.rows, self.totals.bytes);
+        self.status.holds(self.totals, self.cache_totals);
         self.file = Some(file);
         result
     }
@@ -265,6 +278,7 @@ impl Engine {
         if version != self.version {
             // Somebody else has written, an operator perhaps.
             self.totals = responses::totals(connection)?;
+            self.cache_totals = cache::totals(connection)?;
             self.version = version;
         }
         Ok(())
@@ -275,6 +289,7 @@ impl Engine {
         let (now, limits) = ((self.options.clock)(), self.options.limits);
         let counts = (&mut self.totals, &mut self.removed);
         responses::purge(connection, counts, limits, now)?;
+        self.removed.more |= cache::purge(connection, &mut self.cache_totals, now)?;
         let counts = (&mut self.totals, &mut self.removed);
         responses::make_room(connection, counts, limits)
     }
@@ -341,6 +356,21 @@ impl Engine {
                 let totals = &mut self.totals;
                 Done::Deleted(responses::delete(connection, totals, limits, key, now)?)
             }
+            Job::LoadCache {
+                coordinator,
+                items,
+                after,
+                deadline,
+                ..
+            } => {
+                if *deadline <= Instant::now() {
+                    return Ok(Err(StoreError::Timeout));
+                }
+                let coordinator = coordinator.as_deref();
+                Done::Loaded(cache::load(connection, coordinator, *items, *after, now)?)
+            }
+            // Taken out of the queue's jobs before.
+            Job::Task(_) => return Ok(Err(StoreError::Failed)),
         }))
     }
 
@@ -353,26 +383,6 @@ impl Engine {
             false => now.max(self.last_ms.saturating_add(1)),
         };
         self.last_ms
-    }
-
-    /// Removes some of what has expired, and gives back some of the space that the file has too
-    /// much of; whether there is more of either is noted.
-    fn purge(&mut self) {
-        if self.file.is_none() || !self.is_open() {
-            return;
-        }
-        let started = Instant::now();
-        let result = self.in_transaction(|_, _| Ok(()));
-        let result = result.and_then(|((), wrote)| {
-            let file = self.file.as_ref();
-            self.more |= file.map_or(Ok(false), File::shrink)?;
-            Ok(wrote)
-        });
-        match result {
-            Ok(wrote) => self.status.worked(started.elapsed(), wrote),
-            Err(error) if file::is_damage(&error) => self.damaged(&error),
-            Err(error) => self.status.failed(&error.to_string()),
-        }
     }
 
     /// Whether the file is open; opens it if it is time to try.
@@ -436,11 +446,12 @@ impl Engine {
         let file = File::open(&self.options.path, self.options.settings, traced)?;
         let judge = |error| file::judge_schema(&error);
         self.totals = responses::totals(&file.connection).map_err(judge)?;
+        self.cache_totals = cache::totals(&file.connection).map_err(judge)?;
         let version = file
             .connection
             .query_row("PRAGMA data_version", [], |row| row.get(0));
         self.version = version.map_err(judge)?;
-        self.status.holds(self.totals.rows, self.totals.bytes);
+        self.status.holds(self.totals, self.cache_totals);
         self.file = Some(file);
         Ok(())
     }

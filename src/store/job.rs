@@ -1,9 +1,11 @@
 //! What the store's thread can be asked for, and the answers.
 //!
-//! A further table adds its kinds of job here. A job is dropped only after it was told.
+//! A further table adds its kinds of job here. A job is dropped only after it was told. What takes
+//! more than one transaction is a [`Task`].
 
 use std::time::Instant;
 
+use super::snapshot::{CacheCursor, CachePage, Task};
 use super::status::{Status, count};
 use super::{Kept, Scope, StoreError, Then, responses};
 
@@ -26,6 +28,14 @@ pub(super) enum Job {
         scope: Scope,
         then: Then<bool>,
     },
+    LoadCache {
+        coordinator: Option<String>,
+        items: usize,
+        after: Option<CacheCursor>,
+        deadline: Instant,
+        then: Then<CachePage>,
+    },
+    Task(Box<Task>),
 }
 
 /// What came of a job.
@@ -34,6 +44,7 @@ pub(super) enum Done {
     Conversation(Option<Vec<Kept>>),
     Fetched(Option<Kept>),
     Deleted(bool),
+    Loaded(CachePage),
 }
 
 impl Done {
@@ -42,6 +53,7 @@ impl Done {
         let all = match self {
             Self::Conversation(Some(all)) => all.as_slice(),
             Self::Fetched(Some(one)) => std::slice::from_ref(one),
+            Self::Loaded(page) => return page.bytes(),
             _ => &[],
         };
         all.iter().map(|kept| responses::bytes(kept) as usize).sum()
@@ -79,6 +91,9 @@ impl Job {
             (Self::Fetch { then, .. }, Err(error)) => then(Err(error)),
             (Self::Delete { then, .. }, Ok(Done::Deleted(was_there))) => then(Ok(was_there)),
             (Self::Delete { then, .. }, Err(error)) => then(Err(error)),
+            (Self::LoadCache { then, .. }, Ok(Done::Loaded(page))) => then(Ok(page)),
+            (Self::LoadCache { then, .. }, Err(error)) => then(Err(error)),
+            (Self::Task(task), Err(error)) => task.fail(error, status),
             // Each job is answered in its own kind.
             (_, Ok(_)) => debug_assert!(false, "an answer of another kind"),
         }

@@ -1,23 +1,27 @@
 //! What outlives the process: a SQLite file, and the one thread that has it open.
 //!
-//! So far it holds answered responses, so that a later call can continue a conversation. Everyone
-//! else leaves jobs in a bounded queue, first in, first out: what was asked for earlier is seen by
+//! It holds answered responses, so that a later call can continue a conversation, and the most
+//! valuable cached answers, so that a restart does not empty the cache. Everyone else leaves jobs in a bounded queue, first in, first out: what was asked for earlier is seen by
 //! what is asked for later, and what waits together is written together. The database must never
 //! cost a call anything but itself: a write that fails is counted and said, a file that is damaged
 //! is set aside, one that cannot be opened is tried again later, and no panic ends the thread.
 //! Event threads use [`Store::fetch`] and [`Store::delete`], which never block; workers may wait,
-//! in [`Store::keep`] for room and in [`Store::conversation`] for the answer.
+//! in [`Store::keep`] for room and in [`Store::conversation`] for the answer. What takes long, such
+//! as [`Store::save_cache`], is done a little at a time between the jobs of others.
 //!
-//! Start at [`Store`]. `engine.rs` is the thread, `queue.rs` the way to it, `job.rs` what it is asked for, `responses.rs` the
-//! table, `schema.rs` its making, `file.rs` the file, `status.rs` what is counted and shown. A
-//! further table is a module beside `responses.rs`, a migration, and its kinds of job.
+//! Start at [`Store`]. `engine.rs` is the thread, `queue.rs` the way to it, `job.rs` what it is
+//! asked for, `responses.rs` and `cache.rs` the tables, `schema.rs` their making, `snapshot.rs` what
+//! is done with cached answers, `file.rs` the file, `status.rs` what is counted and shown. A further
+//! table is a module beside `responses.rs`, a migration, and its kinds of job.
 
+mod cache;
 mod engine;
 mod file;
 mod job;
 mod queue;
 mod responses;
 mod schema;
+mod snapshot;
 mod status;
 
 use std::error::Error;
@@ -38,6 +42,7 @@ use engine::Engine;
 use job::Job;
 use queue::{Bounds, Queue, Refusal};
 use responses::Limits;
+pub use snapshot::{Bodies, CacheCursor, CacheMark, CachePage, CacheRow, CacheSaved};
 pub use status::{Condition, Report, Stats};
 use status::{Status, count};
 
@@ -100,6 +105,8 @@ pub enum StoreError {
     Timeout,
     /// The database did not do it: a full disk, say.
     Failed,
+    /// A later request took the place of this one.
+    Superseded,
     /// The store is shut down.
     Closed,
 }
@@ -113,6 +120,7 @@ impl fmt::Display for StoreError {
             Self::TooLong => "the conversation is too long to be continued",
             Self::Timeout => "the database did not answer in time",
             Self::Failed => "the database failed",
+            Self::Superseded => "a later request took the place of this one",
             Self::Closed => "the database is closed",
         })
     }
@@ -249,19 +257,29 @@ impl Store {
         scope: &Scope,
         deadline: Instant,
     ) -> Result<Option<Vec<Kept>>, StoreError> {
-        let (tell, told) = channel::bounded(1);
-        let then: Then<Option<Vec<Kept>>> = Box::new(move |answer| {
-            // Whoever asked may have given up.
-            let _ = tell.try_send(answer);
-        });
-        let job = Job::Conversation {
+        let job = |then| Job::Conversation {
             id: id.to_owned(),
             scope: *scope,
             deadline,
             then,
         };
+        self.ask(job, id.len(), deadline)
+    }
+
+    /// Queues a job that holds `bytes`, and waits for its answer.
+    fn ask<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(Then<T>) -> Job,
+        bytes: usize,
+        deadline: Instant,
+    ) -> Result<T, StoreError> {
+        let (tell, told) = channel::bounded(1);
+        let job = job(Box::new(move |answer| {
+            // Whoever asked may have given up.
+            let _ = tell.try_send(answer);
+        }));
         thread::set_state(State::WaitingStore);
-        let answer = match self.push(job, id.len(), Some(deadline)) {
+        let answer = match self.push(job, bytes, Some(deadline)) {
             Err((_, StoreError::QueueFull)) => Err(StoreError::Timeout),
             Err((_, error)) => Err(error),
             Ok(()) => match told.recv_deadline(deadline) {
@@ -348,7 +366,8 @@ impl Store {
         }
     }
 
-    /// Does what is queued, closes the file, and waits for the thread to end.
+    /// Does what is queued, closes the file, and waits for the thread to end. A save or a clear of
+    /// cached answers that is not done yet is left where it is.
     pub fn shutdown(&self) {
         self.queue.close();
         let thread = self.thread.lock().take();

@@ -38,7 +38,7 @@ impl Limits {
     }
 }
 
-/// What the table holds.
+/// What a table holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Totals {
     pub rows: u64,
@@ -46,12 +46,12 @@ pub(super) struct Totals {
 }
 
 impl Totals {
-    fn add(&mut self, bytes: u64) {
+    pub fn add(&mut self, bytes: u64) {
         self.rows += 1;
         self.bytes += bytes;
     }
 
-    fn remove(&mut self, bytes: u64) {
+    pub fn remove(&mut self, bytes: u64) {
         self.rows = self.rows.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(bytes);
     }

@@ -29,6 +29,23 @@ const MIGRATIONS: &[&str] = &[
          input BLOB NOT NULL,
          body BLOB NOT NULL
      ) STRICT;",
+    // 2: cached answers, apart as well. The index by score serves reading and making room, the one
+    // by expiry purging.
+    "CREATE TABLE cache_entries (
+         seq INTEGER PRIMARY KEY,
+         key BLOB NOT NULL UNIQUE,
+         coordinator TEXT NOT NULL,
+         created INTEGER NOT NULL,
+         expires INTEGER NOT NULL,
+         score REAL NOT NULL,
+         bytes INTEGER NOT NULL
+     ) STRICT;
+     CREATE INDEX cache_entries_by_score ON cache_entries (score);
+     CREATE INDEX cache_entries_by_expiry ON cache_entries (expires);
+     CREATE TABLE cache_bodies (
+         seq INTEGER PRIMARY KEY REFERENCES cache_entries (seq) ON DELETE CASCADE,
+         body BLOB NOT NULL
+     ) STRICT;",
 ];
 
 /// The schema that this program writes.

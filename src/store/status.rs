@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::StoreError;
+use super::responses::Totals;
 use crate::sync::Mutex;
 
 /// How often a line about failures may be written.
@@ -29,6 +30,10 @@ pub struct Stats {
     pub responses: AtomicU64,
     /// What they hold.
     pub responses_bytes: AtomicU64,
+    /// Cached answers in the table.
+    pub cache_entries: AtomicU64,
+    /// What they hold.
+    pub cache_bytes: AtomicU64,
     /// Files set aside since the start.
     pub set_aside: AtomicU64,
 }
@@ -197,10 +202,17 @@ impl Status {
         }
     }
 
-    /// What the table holds now.
-    pub fn holds(&self, responses: u64, bytes: u64) {
-        self.stats.responses.store(responses, Ordering::Relaxed);
-        self.stats.responses_bytes.store(bytes, Ordering::Relaxed);
+    /// What the tables hold now.
+    pub fn holds(&self, responses: Totals, cache: Totals) {
+        let stats = &self.stats;
+        for (gauge, value) in [
+            (&stats.responses, responses.rows),
+            (&stats.responses_bytes, responses.bytes),
+            (&stats.cache_entries, cache.rows),
+            (&stats.cache_bytes, cache.bytes),
+        ] {
+            gauge.store(value, Ordering::Relaxed);
+        }
     }
 }
 
