@@ -1,4 +1,7 @@
-//! What comes back, and that nothing else does.
+//! What comes back, and that nothing else does. That a kill leaves no wrong answer in the database
+//! is in `crash.rs`.
+
+mod crash;
 
 use proptest::prelude::*;
 

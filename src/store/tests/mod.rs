@@ -1,6 +1,7 @@
 //! The store as its callers see it, on files of its own and with a clock that tests turn. What goes
 //! wrong is in `faults.rs`.
 
+mod cache;
 mod faults;
 
 use std::fs;
