@@ -226,6 +226,16 @@ fn collect_store(collector: &mut Collector, store: &Store) {
         "What the stored responses hold.",
         read(&stats.responses_bytes),
     );
+    gauge(
+        "victor_store_cache_entries",
+        "Cached answers in the database, those that have expired but were not purged yet included.",
+        read(&stats.cache_entries),
+    );
+    gauge(
+        "victor_store_cache_bytes",
+        "What the cached answers in the database hold.",
+        read(&stats.cache_bytes),
+    );
     let mut counter = |name, help, label, value: &str, count| {
         collector.counter(name, help, &[(label, value)], read(count));
     };
