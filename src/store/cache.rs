@@ -16,7 +16,7 @@ use super::snapshot::{CacheCursor, CacheMark, CachePage, CacheRow};
 /// last of it.
 pub(super) const CHUNK_ROWS: usize = 256;
 /// The same in bytes.
-pub(super) const CHUNK_BYTES: u64 = 4 << 20;
+pub(super) const CHUNK_BYTES: u64 = 1 << 20;
 /// What a row may hold: a larger answer is not stored.
 pub(super) const BODY_BYTES_MAX: usize = 16 << 20;
 /// What is read at a time.

@@ -280,8 +280,15 @@ impl Store {
         }));
         thread::set_state(State::WaitingStore);
         let answer = match self.push(job, bytes, Some(deadline)) {
-            Err((_, StoreError::QueueFull)) => Err(StoreError::Timeout),
-            Err((_, error)) => Err(error),
+            Err((job, error)) => {
+                if let Job::Task(task) = job {
+                    task.drop_with(error, &self.status);
+                }
+                Err(match error {
+                    StoreError::QueueFull => StoreError::Timeout,
+                    error => error,
+                })
+            }
             Ok(()) => match told.recv_deadline(deadline) {
                 Ok(answer) => answer,
                 Err(channel::RecvTimeoutError::Timeout) => Err(StoreError::Timeout),

@@ -117,10 +117,10 @@ pub type Bodies = Box<dyn FnMut(usize, &mut Vec<u8>) -> bool + Send>;
 impl Store {
     /// Makes the table hold just `marks`, the most valuable first, as far as their answers fit into
     /// `bytes_max`. Never blocks and does not need the answers yet: `bodies` is asked for those that
-    /// the table lacks, for a few megabytes at a time. What it holds on to lives until `then` is
+    /// the table lacks, for about a megabyte at a time. What it holds on to lives until `then` is
     /// told, which runs on the store's thread and must not block, or at once with the error if the
     /// request cannot be queued (counted as a dropped write). An answer of more than 16 MiB is left
-    /// out.
+    /// out. Whatever is not on the list goes, so whoever wants what was there loads it first.
     ///
     /// A later save or [`Store::clear_cache`] takes the place of one that is not done yet
     /// ([`StoreError::Superseded`]); what it has written stays until then. [`Store::shutdown`] does
@@ -161,11 +161,7 @@ impl Store {
             };
             Job::Task(Box::new(Task::Clear(clear, Answer(Some(then)))))
         };
-        let cleared = self.ask(job, bytes, deadline);
-        if matches!(cleared, Err(StoreError::Unavailable | StoreError::Closed)) {
-            count(&self.stats().writes_dropped);
-        }
-        cleared
+        self.ask(job, bytes, deadline)
     }
 
     /// At most `items` cached answers of `coordinator`, or of all, that have not expired: the most

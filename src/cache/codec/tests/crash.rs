@@ -15,7 +15,7 @@ use crate::store::{Bodies, CacheMark, Condition, Store};
 
 const KILLS: u32 = 50;
 /// How many answers there are to choose a list from.
-const NUMBERS: u32 = 400;
+const NUMBERS: u32 = 240;
 /// Where the child writes.
 const CHILD_FOLDER: &str = "VICTOR_TEST_CACHE_FOLDER";
 
@@ -170,7 +170,7 @@ fn a_kill_at_any_moment_leaves_no_wrong_answer() {
             0 => until(|| fs::metadata(&journal).is_ok_and(|found| found.len() > 0)),
             _ => until(|| fs::exists(folder.join("saved")).unwrap()),
         }
-        let moment = Instant::now() + Duration::from_millis(fastrand::u64(..40));
+        let moment = Instant::now() + Duration::from_millis(fastrand::u64(..30));
         until(|| Instant::now() >= moment);
         child.kill().unwrap();
         child.wait().unwrap();
