@@ -249,7 +249,6 @@ fn open_breakers_are_skipped_and_waited_for_only_if_all_are_open() {
     let mut run = Run::of(&[candidate(0)], &Needs::default(), SECOND * 2);
     shut(&mut run, 0, ms(1951));
     assert_eq!(run.follow(&[]), "Shut+1951");
-    // Nor is there time for the shortest wait.
     shut(&mut run, 0, ms(1949));
     run.now += ms(1949);
     assert_eq!(run.follow(&[]), "Shut+0");
