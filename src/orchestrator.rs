@@ -5,6 +5,7 @@
 //! one of them asks for the end. A failed start leaves nothing behind but its message.
 
 mod administer;
+mod cache;
 mod observe;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use crossbeam::channel::{self, Receiver, select};
 use crate::admin::server::Admin;
 use crate::admin::socket::{BindError, Socket};
 use crate::api::Api;
+use crate::cache::keeper::Keeper;
 use crate::config::CheckedConfig;
 use crate::config::checked::Server;
 use crate::coordinator::answers::Answers;
@@ -80,6 +82,7 @@ struct Daemon {
     coordinators: Arc<Registry>,
     providers: Arc<Providers>,
     store: Arc<Store>,
+    keeper: Arc<Keeper>,
     lifecycle: Arc<Lifecycle>,
     metrics: Arc<Metrics>,
 }
@@ -117,6 +120,9 @@ impl Daemon {
         let providers = Arc::new(Providers::new(&config).map_err(StartError::Usage)?);
         let routes = Arc::new(Routes::new(&config, providers.by_name()));
         let answers = Answers::new(&config.cache);
+        let known = config.coordinators.keys().cloned().collect();
+        let keeper = Keeper::start(answers.cache(), &store, &config.cache, known)
+            .map_err(system("the cache's thread cannot be started"))?;
         let coordinators = Registry::start(
             &config.coordinators,
             &metrics,
@@ -144,9 +150,17 @@ impl Daemon {
         let sources = observe::sources(&metrics, &health);
         let ops = Ops::start(ops_listener, sources, &config.state_dir)
             .map_err(system("the ops plane cannot be started"))?;
+        let (own_answers, own_keeper) = (Arc::clone(&answers), Arc::clone(&keeper));
+        health.show_cache(move || cache::facts(&own_answers, &own_keeper));
+        let hands = cache::Hands {
+            answers: Arc::clone(&answers),
+            keeper: Arc::clone(&keeper),
+            metrics: Arc::clone(&metrics),
+        };
         let (ask_drain, drain_asked) = channel::bounded(1);
-        let families =
-            administer::families(&config, &health, &metrics, &providers, &store, ask_drain);
+        let families = administer::families(
+            &config, &health, &metrics, &providers, &store, hands, ask_drain,
+        );
         let admin =
             Admin::start(socket, families).map_err(system("the admin plane cannot be started"))?;
         observe::observe(&metrics, &health, &providers, &api);
@@ -161,6 +175,7 @@ impl Daemon {
             coordinators,
             providers,
             store,
+            keeper,
             lifecycle,
             metrics,
         })
@@ -272,6 +287,7 @@ impl Daemon {
         let left = deadline.saturating_duration_since(Instant::now());
         self.api.stop(left.max(LAST_BYTES_MIN));
         self.coordinators.stop();
+        self.keeper.stop();
         // Nobody is left who could ask for something to be kept.
         self.store.shutdown();
         self.providers.shutdown();

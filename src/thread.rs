@@ -41,6 +41,8 @@ pub enum Role {
     Log,
     /// Owns the database.
     Store,
+    /// Saves the cache.
+    Cache,
     /// Turns signals into events.
     Signals,
     /// Paces the simulator's answers.
@@ -90,7 +92,7 @@ macro_rules! names {
 }
 names!(Role {
     Main => "main", Accept => "accept", Front => "front", Worker => "worker", Ops => "ops", Admin => "admin",
-    Log => "log", Store => "store", Signals => "signals", Simulator => "simulator", Foreign => "foreign",
+    Log => "log", Store => "store", Cache => "cache", Signals => "signals", Simulator => "simulator", Foreign => "foreign",
 });
 names!(State {
     Idle => "idle", Running => "running", WaitingStore => "waiting_store", WaitingPermit => "waiting_permit", WaitingRetry => "waiting_retry",

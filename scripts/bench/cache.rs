@@ -166,6 +166,7 @@ fn config(max_size_bytes: usize, eviction_policy: EvictionPolicy) -> checked::Ca
         eviction_policy,
         enable_coalescing: false,
         coalescing_window: Duration::ZERO,
+        snapshot_interval: Duration::from_secs(60),
         shared_between_keys: false,
     }
 }
@@ -177,6 +178,7 @@ fn answer(number: usize, rng: &mut fastrand::Rng) -> Answer {
     Answer {
         key: Key::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes()),
         entry: Arc::new(Entry {
+            dropped: "".into(),
             status: 200,
             body: Body::Whole(vec![b'x'; length].into()),
             content_type: "application/json".into(),

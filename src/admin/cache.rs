@@ -1,6 +1,6 @@
 //! Verbs about the response cache: `cache-stats`, `clear-cache`, `warm-cache`.
 //!
-//! The cache itself, which is not built yet, is behind [`CacheAdmin`]; without one the verbs say so.
+//! The cache itself is behind [`CacheAdmin`]; where it is off, the verbs say so.
 
 use std::sync::Arc;
 
@@ -60,7 +60,10 @@ pub trait CacheAdmin: Send + Sync {
     fn stats(&self) -> CacheStats;
 
     /// Takes out every entry, or those of one coordinator.
-    fn clear(&self, coordinator: Option<&str>) -> Cleared;
+    ///
+    /// # Errors
+    /// A sentence: what is saved for the next start could not be cleared.
+    fn clear(&self, coordinator: Option<&str>) -> Result<Cleared, String>;
 
     /// Brings back up to `items` of a coordinator's most valuable entries from the database.
     /// Reports progress as [`Verbs::call`] asks.
@@ -72,7 +75,7 @@ pub trait CacheAdmin: Send + Sync {
 
 /// See the module.
 pub struct CacheVerbs {
-    /// `None`: there is none.
+    /// `None`: it is off.
     pub cache: Option<Arc<dyn CacheAdmin>>,
     /// The names of all coordinators.
     pub coordinators: Vec<String>,
@@ -117,8 +120,8 @@ impl Verbs for CacheVerbs {
 impl CacheVerbs {
     fn cache(&self) -> Result<&dyn CacheAdmin, AdminError> {
         self.cache.as_deref().ok_or_else(|| {
-            let why =
-                "this version has no response cache yet: there is nothing to show, clear or warm";
+            let why = "the response cache is off (cache.enabled is false): there is nothing to show, \
+                       clear or warm";
             AdminError::new(Code::Unavailable, why)
         })
     }
@@ -141,6 +144,7 @@ impl CacheVerbs {
             self.check(name)?;
         }
         let cleared = cache.clear(coordinator.as_deref());
+        let cleared = cleared.map_err(|why| AdminError::new(Code::Failed, why))?;
         log::info!(
             entries = cleared.entries, bytes = cleared.bytes;
             "cache invalidation: {} by an operator",

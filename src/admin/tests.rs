@@ -47,9 +47,9 @@ impl CacheAdmin for Full {
         }
     }
 
-    fn clear(&self, coordinator: Option<&str>) -> Cleared {
+    fn clear(&self, coordinator: Option<&str>) -> Result<Cleared, String> {
         let entries = if coordinator.is_some() { 1 } else { 2 };
-        Cleared { entries, bytes: 9 }
+        Ok(Cleared { entries, bytes: 9 })
     }
 
     fn warm(&self, _: &str, items: usize, report: Report<'_>) -> Result<Warmed, String> {

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! form: u8, flags: u8, status, created (ms since 1970), ttl, cost,
-//! usage: each number that was given, content type, provider, model, upstream request id if any,
+//! usage: each number that was given, content type, provider, model, dropped, upstream request id if any,
 //! body: its length and its bytes, or the number of events and each as a body,
 //! checksum: 16 bytes
 //! ```
@@ -61,7 +61,12 @@ pub fn encode(key: &Key, entry: &Entry, out: &mut Vec<u8>) {
     put(out, entry.cost.tokens);
     put_duration(out, entry.cost.time);
     usage.iter().flatten().for_each(|number| put(out, *number));
-    for text in [&entry.content_type, &entry.provider, &entry.model] {
+    for text in [
+        &entry.content_type,
+        &entry.provider,
+        &entry.model,
+        &entry.dropped,
+    ] {
         put_bytes(out, text.as_bytes());
     }
     if let Some(id) = &entry.upstream_request_id {
@@ -106,7 +111,8 @@ pub fn decode(key: &Key, bytes: &[u8], now: Instant, now_wall: SystemTime) -> Op
         }
     }
     let [input, output, cache_read, cache_write, reasoning] = usage;
-    let (content_type, provider, model) = (rest.text()?, rest.text()?, rest.text()?);
+    let (content_type, provider) = (rest.text()?, rest.text()?);
+    let (model, dropped) = (rest.text()?, rest.text()?);
     let upstream_request_id = match flags & FLAG_ID {
         0 => None,
         _ => Some(rest.text()?),
@@ -134,6 +140,7 @@ pub fn decode(key: &Key, bytes: &[u8], now: Instant, now_wall: SystemTime) -> Op
             reasoning,
         },
         upstream_request_id,
+        dropped,
         created,
         created_at,
         ttl,

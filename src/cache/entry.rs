@@ -99,6 +99,8 @@ pub struct Entry {
     pub usage: Usage,
     /// What the provider calls the call.
     pub upstream_request_id: Option<Box<str>>,
+    /// The names of what the provider was not told, or the caller cannot be; empty for nothing.
+    pub dropped: Box<str>,
     /// When it was complete. Its age and end are reckoned from here.
     pub created: Instant,
     /// The same for people and for storing.
@@ -145,6 +147,7 @@ impl Entry {
             self.provider.len(),
             self.model.len(),
             id.map_or(0, |id| id.len()),
+            self.dropped.len(),
         ];
         own + body + texts.map(allocated).iter().sum::<usize>() + super::shard::PLACE_BYTES
     }

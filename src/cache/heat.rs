@@ -6,6 +6,11 @@
 /// After so many seconds a use counts half.
 pub const HALF_LIFE_SECONDS: f32 = 3600.0;
 
+/// What is left of a score after that time.
+pub fn decay(passed: std::time::Duration) -> f64 {
+    (-passed.as_secs_f64() / f64::from(HALF_LIFE_SECONDS)).exp2()
+}
+
 /// Decayed uses, as of a second.
 #[derive(Clone, Copy, Debug)]
 pub struct Heat {

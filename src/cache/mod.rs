@@ -9,6 +9,7 @@
 
 pub mod codec;
 pub mod entry;
+pub mod keeper;
 pub mod key;
 pub mod policy;
 pub mod store;

@@ -135,6 +135,12 @@ impl Shard {
         Found::Entry(entry)
     }
 
+    /// The entry of that key, if it is not too old.
+    pub fn peek(&self, key: &Key, now: u64) -> Option<Arc<Entry>> {
+        let held = self.slab.find(key).and_then(|slot| self.slab.get(slot))?;
+        (held.expires > now).then(|| Arc::clone(&held.entry))
+    }
+
     /// Takes out the entry of that key if it is too old.
     pub fn expire_one(&mut self, key: &Key, now: u64, gone: &mut Gone) {
         let old = |slot: &u32| self.slab.get(*slot).is_some_and(|it| it.expires <= now);

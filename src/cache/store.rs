@@ -113,6 +113,12 @@ impl Cache {
         }
     }
 
+    /// As [`Cache::get`], without counting it as a use or a lookup.
+    pub fn peek(&self, key: &Key, now: Instant) -> Option<Arc<Entry>> {
+        let now = self.nanos(now);
+        self.place(key).shard.lock().peek(key, now)
+    }
+
     /// Stores an answer, in place of an older one of the same key, and evicts what there is no
     /// room for.
     pub fn insert(&self, key: Key, entry: Arc<Entry>, coordinator: &str, now: Instant) -> Evicted {

@@ -344,6 +344,8 @@ pub struct Cache {
     pub eviction_policy: EvictionPolicy,
     pub enable_coalescing: bool,
     pub coalescing_window: Duration,
+    /// How far apart the cache is saved for the next start.
+    pub snapshot_interval: Duration,
     /// Whether callers with different keys share answers.
     pub shared_between_keys: bool,
 }

@@ -243,6 +243,7 @@ fn cache(config: &CheckedConfig) -> Value {
         ("eviction_policy", cache.eviction_policy.as_str().into()),
         ("enable_coalescing", cache.enable_coalescing.into()),
         ("coalescing_window_ms", millis(cache.coalescing_window)),
+        ("snapshot_interval", seconds(cache.snapshot_interval)),
         ("shared_between_keys", cache.shared_between_keys.into()),
     ])
 }

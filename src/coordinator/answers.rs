@@ -29,7 +29,7 @@ const CONVERTED_ON_FRONT_BYTES_MAX: usize = 256 << 10;
 /// What the coordinators share of their answers. One of a process.
 pub struct Answers {
     config: checked::Cache,
-    cache: Cache,
+    cache: Arc<Cache>,
     /// Equal calls that are under way, by what they share. As many as there are calls at workers
     /// or in queues, at most.
     flights: Mutex<HashMap<Key, Arc<Flight>>>,
@@ -61,7 +61,7 @@ impl Answers {
     /// Nothing yet, within the bounds of `config`.
     pub fn new(config: &checked::Cache) -> Arc<Self> {
         Arc::new(Self {
-            cache: Cache::new(config, Instant::now()),
+            cache: Arc::new(Cache::new(config, Instant::now())),
             config: *config,
             flights: Mutex::new("answers.flights", HashMap::new()),
             landed: AtomicU64::new(0),
@@ -71,7 +71,7 @@ impl Answers {
     }
 
     /// The cache.
-    pub const fn cache(&self) -> &Cache {
+    pub const fn cache(&self) -> &Arc<Cache> {
         &self.cache
     }
 
@@ -236,6 +236,7 @@ impl Answers {
                 "" => None,
                 id => Some(id.into()),
             },
+            dropped: ledger.dropped.as_str().into(),
             created: now,
             created_at: SystemTime::now(),
             ttl: terms.ttl,

@@ -15,6 +15,7 @@ use crate::metrics::window::{View, WINDOW};
 use crate::metrics::{CoordinatorMetrics, Metrics, ProviderShared, Share, Standing};
 use crate::store::Store;
 
+use super::cache::{self, CacheFacts};
 use super::database;
 use super::key_metrics::{CPU_PERCENT, KeyMetrics, Level, MEMORY_BYTES, Status};
 use super::system::{Disk, MemoryUse, Reading, Timed};
@@ -87,13 +88,19 @@ pub(super) struct Assessment {
     pub(super) key_metrics: KeyMetrics,
 }
 
+/// What health looks at beside the metrics and the machine.
+pub(super) struct Parts<'a> {
+    pub store: Option<&'a Store>,
+    pub cache: Option<CacheFacts>,
+}
+
 /// Judges every part and rolls it up.
 pub(super) fn assess(
     metrics: &Metrics,
     phase: Phase,
     limits: &BTreeMap<&'static str, Limits>,
     reading: &Reading,
-    store: Option<&Store>,
+    parts: &Parts<'_>,
 ) -> Assessment {
     let now = Utc::now().rfc3339().to_string();
     let mut total = View::empty(metrics.uptime());
@@ -111,7 +118,9 @@ pub(super) fn assess(
     for provider in metrics.providers() {
         components.push(provider_component(&provider, &now));
     }
-    components.extend(store.map(database::component));
+    components.extend(parts.store.map(database::component));
+    let cache = parts.cache.as_ref();
+    components.extend(cache.map(|facts| cache::component(facts, metrics, &now)));
     components.extend(system_components(reading));
     let key_metrics = KeyMetrics::new(&total, &metrics.lookups(), reading);
     let worst = components.iter().map(|component| component.status).max();

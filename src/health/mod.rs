@@ -7,6 +7,7 @@
 //! table, [`system`] reads the machine.
 
 mod assess;
+mod cache;
 mod database;
 mod key_metrics;
 mod system;
@@ -26,7 +27,8 @@ use crate::store::Store;
 use crate::sync::Mutex;
 use crate::thread;
 
-use assess::{Assessment, CoordinatorRow, Limits};
+use assess::{Assessment, CoordinatorRow, Limits, Parts};
+pub use cache::CacheFacts;
 use key_metrics::KeyMetrics;
 pub use key_metrics::{Level, Status};
 
@@ -89,6 +91,8 @@ struct Plane {
     wedged: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
+type ReadCache = Box<dyn Fn() -> CacheFacts + Send + Sync>;
+
 /// The part of `/health` that is kept for [`FRESH`].
 struct Summary {
     made: Instant,
@@ -106,6 +110,7 @@ pub struct Health {
     limits: BTreeMap<&'static str, Limits>,
     demo: bool,
     store: OnceLock<Arc<Store>>,
+    cache: OnceLock<ReadCache>,
     planes: Mutex<Vec<Plane>>,
     summary: Mutex<Option<Arc<Summary>>>,
 }
@@ -133,6 +138,8 @@ struct Detailed<'a> {
     coordinators: Vec<CoordinatorRow>,
     monitored_coordinators: Vec<&'static str>,
     key_metrics: KeyMetrics,
+    /// What the cache has saved since the start.
+    cache_saved: cache::Saved,
 }
 
 /// `/health/live`
@@ -172,6 +179,7 @@ impl Health {
             lifecycle,
             demo: config.demo,
             store: OnceLock::new(),
+            cache: OnceLock::new(),
             planes: Mutex::new("health.planes", Vec::new()),
             summary: Mutex::new("health.summary", None),
         })
@@ -194,6 +202,11 @@ impl Health {
     /// Adds the component `database`, once.
     pub fn show_store(&self, store: Arc<Store>) {
         let _ = self.store.set(store);
+    }
+
+    /// Adds the component `cache.response`, once. `facts` must not block.
+    pub fn show_cache(&self, facts: impl Fn() -> CacheFacts + Send + Sync + 'static) {
+        let _ = self.cache.set(Box::new(facts));
     }
 
     /// The status and JSON body for a path without query; `None` if it is not one of health's.
@@ -261,6 +274,7 @@ impl Health {
             monitored_coordinators: assessment.coordinators.iter().map(|c| c.name).collect(),
             coordinators: assessment.coordinators,
             key_metrics: assessment.key_metrics,
+            cache_saved: cache::Saved::of(&self.metrics),
         };
         (assessment.status.http(), json(&body))
     }
@@ -306,7 +320,9 @@ impl Health {
     fn assess(&self, phase: Phase) -> Assessment {
         let reading = self.system.reading(&self.metrics);
         let store = self.store.get().map(Arc::as_ref);
-        assess::assess(&self.metrics, phase, &self.limits, &reading, store)
+        let cache = self.cache.get().map(|facts| facts());
+        let parts = Parts { store, cache };
+        assess::assess(&self.metrics, phase, &self.limits, &reading, &parts)
     }
 }
 

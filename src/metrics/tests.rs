@@ -84,6 +84,7 @@ pub(crate) fn config() -> CheckedConfig {
             eviction_policy: checked::EvictionPolicy::Lru,
             enable_coalescing: false,
             coalescing_window: seconds(0),
+            snapshot_interval: Duration::from_secs(60),
             shared_between_keys: false,
         },
         coordinators: ["A", "B"]

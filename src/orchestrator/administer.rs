@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crossbeam::channel::Sender;
 
+use super::cache::Hands;
 use crate::admin::Verbs;
 use crate::admin::cache::CacheVerbs;
 use crate::admin::general::General;
@@ -22,6 +23,7 @@ pub(super) fn families(
     metrics: &Arc<Metrics>,
     providers: &Arc<Providers>,
     store: &Arc<Store>,
+    cache: Hands,
     drain: Sender<()>,
 ) -> Vec<Box<dyn Verbs>> {
     let general = General {
@@ -42,7 +44,7 @@ pub(super) fn families(
             providers: Arc::clone(providers),
         }),
         Box::new(CacheVerbs {
-            cache: None,
+            cache: config.cache.enabled.then(|| Arc::new(cache) as _),
             coordinators: config.coordinators.keys().cloned().collect(),
         }),
     ]

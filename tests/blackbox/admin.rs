@@ -203,7 +203,7 @@ fn a_cache_that_is_not_there_says_so() {
             "--items=10",
         ],
     ] {
-        daemon.admin(args).failed(1, "no response cache yet");
+        daemon.admin(args).failed(1, "cache.enabled is false");
     }
     let json = daemon.admin(&["cache-stats", "--json"]);
     let error: serde_json::Value = serde_json::from_str(&json.stdout).expect("JSON");

@@ -44,3 +44,4 @@ mod survive_seen;
 mod survive_stream;
 mod tidy;
 mod translate;
+mod warm;

@@ -33,6 +33,7 @@ fn small() -> Entry {
         model: "m".into(),
         usage: Usage::default(),
         upstream_request_id: None,
+        dropped: "".into(),
         created: Instant::now(),
         created_at: wall(),
         ttl: Duration::from_secs(60),
@@ -78,6 +79,7 @@ prop_compose! {
             model,
             usage: Usage { input, output, cache_read, cache_write, reasoning },
             upstream_request_id,
+            dropped: "".into(),
             ttl: Duration::from_nanos(ttl),
             cost: Cost { tokens, time: Duration::from_nanos(time) },
             ..small()
@@ -147,6 +149,7 @@ proptest! {
 fn every_bit_counts() {
     let entry = Entry {
         upstream_request_id: Some("req-1".into()),
+        dropped: "".into(),
         body: Body::Events(Events::new([&b"data: 1\n\n"[..], b"data: [DONE]\n\n"]).unwrap()),
         ..small()
     };

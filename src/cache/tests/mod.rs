@@ -29,6 +29,7 @@ fn config(max_size_bytes: usize, eviction_policy: EvictionPolicy) -> checked::Ca
         eviction_policy,
         enable_coalescing: false,
         coalescing_window: Duration::ZERO,
+        snapshot_interval: Duration::from_secs(60),
         shared_between_keys: false,
     }
 }
@@ -47,6 +48,7 @@ fn entry(length: usize, created: Instant, ttl: Duration) -> Arc<Entry> {
         model: "m".into(),
         usage: Usage::default(),
         upstream_request_id: None,
+        dropped: "".into(),
         created,
         created_at: SystemTime::UNIX_EPOCH,
         ttl,

@@ -44,6 +44,7 @@ pub(super) fn cache(raw: &mut Raw<'_>, root: &mut Map<'_>) -> Cache {
             Duration::from_millis(100),
             window,
         ),
+        snapshot_interval: raw.timeout(map, "snapshot_interval", Duration::from_secs(60)),
         shared_between_keys: raw.boolean(map, "shared_between_keys", false),
     };
     raw.close(section);

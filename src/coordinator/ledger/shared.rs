@@ -91,6 +91,7 @@ impl Ledger {
         self.provider.push_str(&entry.provider);
         entry.model.as_ref().clone_into(&mut self.model);
         self.usage = entry.usage;
+        self.dropped.push_str(&entry.dropped);
         if let Some(id) = &entry.upstream_request_id {
             self.upstream_request_id.push_str(id);
         }

@@ -51,6 +51,7 @@ fn derive(key: &Key, created_ms: u64) -> Entry {
             ..Usage::default()
         },
         upstream_request_id: Some(format!("req-{created_ms}").into()),
+        dropped: "".into(),
         created_at: UNIX_EPOCH + Duration::from_millis(created_ms),
         // From 50 ms to 13 s.
         ttl: Duration::from_millis(50 * (1 + u64::from(seed[4]))),

@@ -1,0 +1,108 @@
+//! What health and the admin plane do with the cache.
+
+use std::sync::Arc;
+
+use crate::admin::cache::{CacheAdmin, CacheRow, CacheStats, Cleared, Warmed};
+use crate::admin::{Progress, Report};
+use crate::cache::Reason;
+use crate::cache::keeper::Keeper;
+use crate::clock::Utc;
+use crate::coordinator::answers::Answers;
+use crate::health::CacheFacts;
+use crate::metrics::Metrics;
+
+/// The cache, and whoever keeps it over a restart.
+pub(super) struct Hands {
+    pub answers: Arc<Answers>,
+    pub keeper: Arc<Keeper>,
+    pub metrics: Arc<Metrics>,
+}
+
+impl CacheAdmin for Hands {
+    fn stats(&self) -> CacheStats {
+        let stats = self.answers.cache().stats();
+        let row = |metrics: &Arc<crate::metrics::CoordinatorMetrics>| {
+            let own = stats
+                .coordinators
+                .iter()
+                .find(|it| *it.name == *metrics.name());
+            let held = own.map(|own| own.held).unwrap_or_default();
+            CacheRow {
+                coordinator: metrics.name().to_owned(),
+                entries: held.count,
+                bytes: held.bytes,
+                hits: metrics.cache.hits(),
+                misses: metrics.cache.misses(),
+                coalesced: metrics.cache.coalesced(),
+            }
+        };
+        CacheStats {
+            policy: self.answers.config().eviction_policy.as_str(),
+            bytes_max: self.answers.cache().size_max() as u64,
+            evicted: stats.evicted(Reason::Size).count,
+            expired: stats.evicted(Reason::Ttl).count,
+            cleared: stats.evicted(Reason::Cleared).count,
+            coordinators: self.metrics.coordinators().iter().map(row).collect(),
+        }
+    }
+
+    fn clear(&self, coordinator: Option<&str>) -> Result<Cleared, String> {
+        let cache = self.answers.cache();
+        let cleared = match coordinator {
+            None => cache.clear(),
+            Some(name) => cache.remove_coordinator(name),
+        };
+        self.keeper.clear(coordinator).map_err(|error| {
+            format!(
+                "the cache was cleared ({} entries), but what is saved of it in the database was \
+                 not, and may come back with the next start: {error}",
+                cleared.count
+            )
+        })?;
+        Ok(Cleared {
+            entries: cleared.count,
+            bytes: cleared.bytes,
+        })
+    }
+
+    fn warm(&self, coordinator: &str, items: usize, report: Report<'_>) -> Result<Warmed, String> {
+        let mut told = 0;
+        let mut progress = |done: u64| {
+            // Every hundredth is often enough.
+            if done >= told + 100 {
+                told = done;
+                report(Progress {
+                    done,
+                    total: items as u64,
+                    message: "answers looked at".to_owned(),
+                });
+            }
+        };
+        let warmed = self
+            .keeper
+            .warm(coordinator, items, &mut progress)
+            .map_err(|error| format!("what is saved of the cache cannot be read: {error}"))?;
+        Ok(Warmed {
+            entries: warmed.held.count,
+            bytes: warmed.held.bytes,
+            skipped: warmed.skipped,
+        })
+    }
+}
+
+/// What health says of the cache.
+pub(super) fn facts(answers: &Answers, keeper: &Keeper) -> CacheFacts {
+    let held = answers.cache().stats().held;
+    let last = keeper.last_save();
+    CacheFacts {
+        enabled: answers.config().enabled,
+        policy: answers.config().eviction_policy.as_str(),
+        entries: held.count,
+        bytes: held.bytes,
+        bytes_max: answers.cache().size_max() as u64,
+        followers: answers.followers(),
+        saved_at: last.at.map(|at| Utc::at(at).rfc3339().to_string()),
+        saved_entries: last.entries,
+        save_error: last.error.map(|error| error.to_string()),
+    }
+}
