@@ -9,7 +9,7 @@ use serde_yaml::{Mapping, Value};
 
 use super::checked::{
     Breaker, CheckedConfig, Coordinator, EvictionPolicy, Kind, LogFormat, Provider, RateLimit,
-    Retry, Route, Target,
+    Retry, Route, SharedCache, Target,
 };
 
 impl CheckedConfig {
@@ -249,6 +249,17 @@ fn cache(config: &CheckedConfig) -> Value {
         ("eviction_policy", policy.into()),
         ("enable_coalescing", cache.enable_coalescing.into()),
         ("coalescing_window_ms", millis(cache.coalescing_window)),
+        ("redis", cache.redis.as_ref().map_or(Value::Null, redis)),
+    ])
+}
+
+/// The URL as a whole is a secret: it may hold a password.
+fn redis(redis: &SharedCache) -> Value {
+    map([
+        ("url", "***".into()),
+        ("timeout_ms", millis(redis.timeout)),
+        ("key_prefix", value(&redis.key_prefix)),
+        ("max_connections", redis.max_connections.get().into()),
     ])
 }
 
@@ -319,11 +330,11 @@ mod tests {
     fn secrets_are_not_written() {
         let text = "auth: {keys: [hunter2-0123456789]}\nproviders:\n  openai: {api_key: \
                     hunter2, proxy: 'http://u:hunter2@h:1'}\n  groq: {api_keys: [hunter2-a, \
-                    hunter2-b]}\n";
+                    hunter2-b]}\ncache: {redis: {url: 'redis://u:hunter2@h'}}\n";
         let config = load(text);
         let written = config.to_yaml().concat();
         assert!(!written.contains("hunter2"), "{written}");
-        assert_eq!(written.matches("***").count(), 5, "{written}");
+        assert_eq!(written.matches("***").count(), 6, "{written}");
         assert!(!format!("{config:?}").contains("hunter2"));
     }
 }

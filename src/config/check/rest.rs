@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::is_path;
+use super::{is_path, shared};
 use crate::config::checked::{Cache, Database, EvictionPolicy, LogFormat, Logging, Metrics};
 use crate::config::raw::{Map, Raw};
 use crate::config::scalar::{Bounds, Scalar, Unit, Wrong};
@@ -42,6 +42,7 @@ pub(super) fn cache(raw: &mut Raw<'_>, root: &mut Map<'_>) -> Cache {
             Duration::from_millis(100),
             window,
         ),
+        redis: shared::redis(raw, map),
     };
     raw.close(section);
     cache
