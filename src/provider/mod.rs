@@ -36,6 +36,7 @@ mod resolver;
 mod restart;
 pub mod route;
 mod semaphore;
+pub mod shared_cache;
 mod simulator;
 mod stream;
 mod time;
