@@ -166,6 +166,7 @@ fn config(max_size_bytes: usize, eviction_policy: EvictionPolicy) -> checked::Ca
         eviction_policy,
         enable_coalescing: false,
         coalescing_window: Duration::ZERO,
+        redis: None,
     }
 }
 

@@ -52,12 +52,8 @@ fn a_large_value_is_shared_whole_and_a_larger_one_is_not() {
 
 #[test]
 fn prefixes_and_databases_keep_apart_and_passwords_are_asked_for() {
-    let arguments = [
-        "--requirepass",
-        "hunter2",
-        "--user",
-        "ann on >s3cret ~* +@all",
-    ];
+    let arguments = "--requirepass hunter2 --user ann on >s3cret ~* +@all";
+    let arguments: Vec<&str> = arguments.split(' ').collect();
     let Some(redis) = Redis::start("passwords of the shared cache", &arguments) else {
         return;
     };
