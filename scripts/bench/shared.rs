@@ -62,11 +62,15 @@ fn connect(port: u16) -> std::sync::Arc<SharedCache> {
     let metrics = Metrics::new(&config);
     let redis = config.cache.redis.expect("it has a URL");
     let cache = SharedCache::new(&redis, &metrics).expect("a thread");
+    wait_until_up(&cache);
+    cache
+}
+
+fn wait_until_up(cache: &SharedCache) {
     while cache.report().standing != Standing::Up {
         cache.get(&[0; 32]);
         std::thread::sleep(Duration::from_millis(5));
     }
-    cache
 }
 
 fn key(number: u64) -> [u8; 32] {
@@ -85,36 +89,51 @@ fn show(what: &str, mut times: Vec<Duration>, note: &str) {
     println!("  {what:<24} p50 {p50:>9.1?}  p99 {p99:>9.1?}  max {max:>9.1?}  {note}");
 }
 
-fn sample(what: &str, mut run: impl FnMut(u64)) {
-    let time = |number| {
+/// Times `run`, which says whether the server answered. After one that it did not, which a busy
+/// machine brings about, its return is waited for.
+fn sample(what: &str, cache: &SharedCache, mut run: impl FnMut(u64) -> bool) {
+    let mut unanswered = 0;
+    let mut times = Vec::new();
+    for number in 0..5000 {
         let start = Instant::now();
-        run(number);
-        start.elapsed()
-    };
-    show(what, (0..5000).map(time).collect(), "");
+        let answered = run(number);
+        times.push(start.elapsed());
+        if !answered {
+            unanswered += 1;
+            wait_until_up(cache);
+        }
+    }
+    show(what, times, &format!("{unanswered} unanswered"));
 }
 
 fn operations(cache: &SharedCache) {
     for (number, bytes) in [(1, 1 << 10), (2, 64 << 10), (3, 1 << 20)] {
         let value = vec![b'x'; bytes];
-        cache.put(&key(number), &value, TTL);
-        while cache.get(&key(number)) != Found::Hit(value.clone()) {}
+        while cache.get(&key(number)) != Found::Hit(value.clone()) {
+            cache.put(&key(number), &value, TTL);
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
-    let hit = |number| assert!(matches!(cache.get(&key(number)), Found::Hit(_)));
-    sample("get, 1 KiB", |_| hit(1));
-    sample("get, 64 KiB", |_| hit(2));
-    sample("get, nothing there", |_| {
-        assert_eq!(cache.get(&key(9)), Found::Miss);
+    let hit = |number| matches!(cache.get(&key(number)), Found::Hit(_));
+    sample("get, 1 KiB", cache, |_| hit(1));
+    sample("get, 64 KiB", cache, |_| hit(2));
+    sample("get, 1 MiB", cache, |_| hit(3));
+    sample("get, nothing there", cache, |_| {
+        cache.get(&key(9)) == Found::Miss
     });
     let value = vec![b'x'; 1 << 10];
-    sample("put, 1 KiB (queued)", |number| {
+    sample("put, 1 KiB (queued)", cache, |number| {
         cache.put(&key(100 + number % 100), &value, TTL);
+        true
     });
-    while cache.queued_bytes() > 0 {}
-    sample("claim", |number| {
+    while cache.queued_bytes() > 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    sample("claim", cache, |number| {
         let claim = cache.claim(&key(1000 + number), TTL);
-        assert!(matches!(claim, Claim::Mine(_)));
+        !matches!(claim, Claim::Unavailable)
     });
+    wait_until_up(cache);
     let soon = Instant::now() + Duration::from_secs(5);
     let start = Instant::now();
     let held = cache.claim(&key(7), TTL);
@@ -123,12 +142,10 @@ fn operations(cache: &SharedCache) {
         std::thread::sleep(Duration::from_millis(300));
         cache.put(&key(7), b"x", TTL);
         drop(held);
-        assert!(waiter.join().expect("no panic").is_some());
+        let found = waiter.join().expect("no panic").is_some();
+        let took = start.elapsed();
+        println!("  wait for an answer that comes after 300 ms: {took:.1?}, found: {found}");
     });
-    println!(
-        "  wait for an answer that comes after 300 ms: {:.1?}",
-        start.elapsed()
-    );
 }
 
 /// What the workers of one phase have seen.

@@ -94,7 +94,7 @@ impl SharedCache {
         command(&mut commands, &set);
         // Whoever had the claim until now has put its answer before giving it back.
         command(&mut commands, &[b"GET", &client.name(Kind::Answer, key)]);
-        let (claim, outcome) = match client.ask(&commands, start + client.timeout()) {
+        let (claim, outcome) = match client.ask(&commands, client.deadline(start)) {
             Ok(Answered { replies, .. }) => self.claimed(token, replies),
             Err(SharedOutcome::Unavailable) => {
                 token.forgo();
@@ -155,7 +155,7 @@ impl SharedCache {
             if cancel.is_cancelled() || now >= until {
                 return None;
             }
-            match self.look(&commands, until.min(now + self.client.timeout()), now) {
+            match self.look(&commands, until.min(self.client.deadline(now)), now) {
                 Look::Waiting => pause = (pause * 3 / 2).min(PAUSE_MAX),
                 Look::Found(value) => return Some(value),
                 Look::Gone => return None,

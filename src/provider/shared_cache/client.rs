@@ -19,6 +19,8 @@ use crate::provider::resolver::Resolver;
 use crate::sync::RwLock;
 use crate::thread::{self, State};
 
+/// This part of the time-out is kept back.
+const MARGIN: u32 = 20;
 /// A server that has sent so much of a value within the time is no silent one.
 const ALIVE_BYTES: usize = 64 << 10;
 
@@ -85,9 +87,10 @@ impl Client {
         }
     }
 
-    /// What one operation may take of a call.
-    pub const fn timeout(&self) -> Duration {
-        self.timeout
+    /// When an operation that begins at `start` is given up: a little before its time is over, since
+    /// a thread that is woken does not run at once.
+    pub fn deadline(&self, start: Instant) -> Instant {
+        start + (self.timeout - self.timeout / MARGIN)
     }
 
     /// The name of a key at the server.

@@ -120,7 +120,7 @@ impl SharedCache {
         let client = &self.client;
         let mut commands = Vec::new();
         command(&mut commands, &[b"GET", &client.name(Kind::Answer, key)]);
-        let (found, outcome) = match client.ask(&commands, start + client.timeout()) {
+        let (found, outcome) = match client.ask(&commands, client.deadline(start)) {
             Ok(Answered { replies, epoch }) => match replies {
                 [Reply::Bulk(value)] => (Found::Hit(value), SharedOutcome::Hit),
                 [Reply::Nil] => (Found::Miss, SharedOutcome::Miss),

@@ -162,7 +162,7 @@ impl Writer {
         let name = self.client.name(Kind::Probe, &[0; 32]);
         let mut commands = Vec::new();
         command(&mut commands, &[b"EXISTS", &name]);
-        match self.exchange(&commands, Instant::now() + self.client.timeout())? {
+        match self.exchange(&commands, self.client.deadline(Instant::now()))? {
             Reply::Error(code) => Err(Fault::Refused(code)),
             _ => Ok(()),
         }

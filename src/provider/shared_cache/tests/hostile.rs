@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
-const TIMEOUT_MS: u64 = 50;
+const TIMEOUT_MS: u64 = 200;
 
 /// What it does when it is asked.
 #[derive(Clone, Copy)]
@@ -103,8 +103,7 @@ fn whatever_it_says_a_call_goes_on_in_time_and_it_is_left_alone() {
         (Act::Close, "the connection ended"),
     ] {
         let (port, _) = serve(act);
-        let cache = start(&shared(port, TIMEOUT_MS));
-        assert_eq!(cache.report().standing, Standing::Up, "{why}");
+        let cache = start_up(&shared(port, TIMEOUT_MS));
         assert_eq!(timed(|| cache.get(&key(1))), Found::Unavailable);
         let report = cache.report();
         assert_eq!(report.standing, Standing::Down, "{why}");
@@ -119,10 +118,10 @@ fn whatever_it_says_a_call_goes_on_in_time_and_it_is_left_alone() {
 fn a_claim_and_a_look_at_one_end_in_time_too() {
     for act in [Act::Nothing, Act::Close, Act::Drip(b"+"), Act::Say(b"??")] {
         let (port, _) = serve(act);
-        let cache = start(&shared(port, TIMEOUT_MS));
+        let cache = start_up(&shared(port, TIMEOUT_MS));
         let claim = timed(|| cache.claim(&key(1), Duration::from_secs(1)));
         assert!(matches!(claim, Claim::Unavailable));
-        let cache = start(&shared(port, TIMEOUT_MS));
+        let cache = start_up(&shared(port, TIMEOUT_MS));
         let until = Instant::now() + Duration::from_secs(3600);
         let cancel = crate::cancel::Cancel::new();
         assert_eq!(timed(|| cache.wait(&key(1), until, &cancel)), None);
@@ -144,7 +143,7 @@ fn a_password_that_the_server_quotes_is_not_told() {
 #[test]
 fn many_callers_share_few_connections_and_all_go_on_in_time() {
     let (port, seen) = serve(Act::Nothing);
-    let cache = start(&shared(port, TIMEOUT_MS));
+    let cache = start_up(&shared(port, TIMEOUT_MS));
     std::thread::scope(|scope| {
         for number in 0..32 {
             let cache = &cache;
@@ -162,7 +161,7 @@ fn many_callers_share_few_connections_and_all_go_on_in_time() {
 #[test]
 fn writes_wait_within_their_bounds_and_what_is_beyond_is_dropped() {
     let (port, _) = serve(Act::Nothing);
-    let cache = start(&shared(port, TIMEOUT_MS));
+    let cache = start_up(&shared(port, TIMEOUT_MS));
     let large = vec![0; 1 << 20];
     for number in 0..64 {
         timed(|| cache.put(&key(number), &large, Duration::from_secs(60)));
@@ -173,7 +172,7 @@ fn writes_wait_within_their_bounds_and_what_is_beyond_is_dropped() {
     eventually("the queue", || cache.queued_bytes() == 0);
     // Of small ones the number is bounded.
     let (port, _) = serve(Act::Nothing);
-    let cache = start(&shared(port, TIMEOUT_MS));
+    let cache = start_up(&shared(port, TIMEOUT_MS));
     for _ in 0..QUEUE_ITEMS_MAX + 100 {
         cache.put(&key(1), b"", Duration::from_secs(60));
     }
@@ -196,5 +195,5 @@ fn a_name_is_looked_up_by_the_thread() {
     let (port, _) = serve(Act::Say(b"$-1\r\n"));
     let mut config = shared(port, 2000);
     config.host = "localhost".to_owned();
-    assert_eq!(start(&config).get(&key(1)), Found::Miss);
+    assert_eq!(start_up(&config).get(&key(1)), Found::Miss);
 }

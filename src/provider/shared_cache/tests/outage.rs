@@ -49,7 +49,7 @@ fn a_server_that_stands_still_is_left_alone_and_found_again() {
     let Some(redis) = Redis::start("a slow shared cache", &[]) else {
         return;
     };
-    let cache = start(&shared(redis.port, TIMEOUT_MS));
+    let cache = start_up(&shared(redis.port, TIMEOUT_MS));
     is_found_again_at_first(&cache);
     redis.freeze();
     is_lost(&cache);
@@ -63,7 +63,7 @@ fn a_server_that_is_gone_is_left_alone_and_found_again() {
     let Some(mut redis) = Redis::start("a shared cache that is gone", &[]) else {
         return;
     };
-    let cache = start(&shared(redis.port, TIMEOUT_MS));
+    let cache = start_up(&shared(redis.port, TIMEOUT_MS));
     is_found_again_at_first(&cache);
     redis.kill();
     is_lost(&cache);
@@ -77,7 +77,7 @@ fn a_server_that_was_away_between_two_calls_was_not_missed() {
     let Some(mut redis) = Redis::start("a shared cache that restarts", &[]) else {
         return;
     };
-    let cache = start(&shared(redis.port, 2000));
+    let cache = start_up(&shared(redis.port, 2000));
     assert_eq!(cache.get(&key(1)), Found::Miss);
     redis.kill();
     redis.restart();
@@ -104,7 +104,7 @@ fn an_outage_under_load_costs_no_call_more_than_the_time_out() {
     let Some(mut redis) = Redis::start("an outage under load", &[]) else {
         return;
     };
-    let cache = start(&shared(redis.port, TIMEOUT_MS));
+    let cache = start_up(&shared(redis.port, TIMEOUT_MS));
     let ends = AtomicBool::new(false);
     let call = |number: u8| {
         let (found, _) = timed_get(&cache, number);

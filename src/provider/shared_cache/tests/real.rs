@@ -9,8 +9,8 @@ fn what_is_put_is_found_by_others_until_its_time_is_up() {
         return;
     };
     let (a, b) = (
-        start(&shared(redis.port, 2000)),
-        start(&shared(redis.port, 2000)),
+        start_up(&shared(redis.port, 2000)),
+        start_up(&shared(redis.port, 2000)),
     );
     assert_eq!(a.get(&key(1)), Found::Miss);
     let value: Vec<u8> = (0..=255).collect();
@@ -39,7 +39,7 @@ fn a_large_value_is_shared_whole_and_a_larger_one_is_not() {
     let Some(redis) = Redis::start("large shared values", &[]) else {
         return;
     };
-    let cache = start(&shared(redis.port, 10_000));
+    let cache = start_up(&shared(redis.port, 10_000));
     let largest: Vec<u8> = (0..VALUE_BYTES_MAX).map(|n| n as u8).collect();
     cache.put_and_see(&key(1), &largest);
     let larger = vec![0; VALUE_BYTES_MAX + 1];
@@ -59,18 +59,18 @@ fn prefixes_and_databases_keep_apart_and_passwords_are_asked_for() {
     };
     let mut config = shared(redis.port, 2000);
     config.password = Some(Secret::new("hunter2"));
-    let first = start(&config);
+    let first = start_up(&config);
     first.put_and_see(&key(1), b"one");
 
     let mut other = config.clone();
     other.user = Some("ann".to_owned());
     other.password = Some(Secret::new("s3cret"));
-    assert_eq!(start(&other).get(&key(1)), Found::Hit(b"one".to_vec()));
+    assert_eq!(start_up(&other).get(&key(1)), Found::Hit(b"one".to_vec()));
     other.db = 3;
-    assert_eq!(start(&other).get(&key(1)), Found::Miss);
+    assert_eq!(start_up(&other).get(&key(1)), Found::Miss);
     other.db = 0;
     other.key_prefix = "other:".to_owned();
-    assert_eq!(start(&other).get(&key(1)), Found::Miss);
+    assert_eq!(start_up(&other).get(&key(1)), Found::Miss);
 
     for (password, code) in [(Some("wr0ng"), "WRONGPASS"), (None, "NOAUTH")] {
         config.password = password.map(Secret::new);
@@ -88,7 +88,7 @@ fn a_full_server_is_still_read_from() {
     let Some(redis) = Redis::start("a full shared cache", &[]) else {
         return;
     };
-    let cache = start(&shared(redis.port, 2000));
+    let cache = start_up(&shared(redis.port, 2000));
     cache.put_and_see(&key(1), b"before");
     redis.configure("maxmemory", "1");
     cache.put(&key(2), b"after", Duration::from_secs(60));
@@ -111,7 +111,7 @@ fn anothers_key_under_our_prefix_is_a_miss() {
     let Some(redis) = Redis::start("foreign keys in the shared cache", &[]) else {
         return;
     };
-    let cache = start(&shared(redis.port, 2000));
+    let cache = start_up(&shared(redis.port, 2000));
     let name = cache.client.name(Kind::Answer, &key(1));
     let mut commands = Vec::new();
     command(&mut commands, &[b"LPUSH", &name, b"x"]);
@@ -126,12 +126,12 @@ fn what_is_queued_at_the_end_is_still_written() {
     let Some(redis) = Redis::start("the end of the shared cache", &[]) else {
         return;
     };
-    let cache = start(&shared(redis.port, 2000));
+    let cache = start_up(&shared(redis.port, 2000));
     for number in 0..100 {
         cache.put(&key(number), &[number], Duration::from_secs(60));
     }
     cache.shutdown();
-    let other = start(&shared(redis.port, 2000));
+    let other = start_up(&shared(redis.port, 2000));
     for number in 0..100 {
         assert_eq!(other.get(&key(number)), Found::Hit(vec![number]));
     }

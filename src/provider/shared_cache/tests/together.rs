@@ -19,7 +19,7 @@ fn mine(claim: Claim) -> Token {
 
 fn two(redis: &Redis) -> (Fixture, Fixture) {
     let config = shared(redis.port, 2000);
-    (start(&config), start(&config))
+    (start_up(&config), start_up(&config))
 }
 
 #[test]
