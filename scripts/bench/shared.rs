@@ -25,12 +25,10 @@ fn main() {
     let port = free_port();
     for round in 1..=ROUNDS {
         println!("round {round}, timeout_ms {TIMEOUT_MS}");
-        let mut server = serve(port);
+        let server = serve(port);
         let cache = connect(port);
         operations(&cache);
-        outage(&cache, &mut server, port);
-        cache.shutdown();
-        end(&mut server);
+        outage(&cache, server, port);
     }
 }
 
@@ -40,19 +38,24 @@ fn free_port() -> u16 {
     (20_000..30_000).find(is_free).expect("a free port")
 }
 
-fn serve(port: u16) -> Child {
-    let port = port.to_string();
-    let arguments = ["--port", &port, "--save", "", "--appendonly", "no"];
-    Command::new("redis-server")
-        .args(arguments)
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("redis-server is on the path")
+/// A server that ends with whoever has it.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
-fn end(server: &mut Child) {
-    server.kill().expect("it runs");
-    server.wait().expect("it ends");
+fn serve(port: u16) -> Server {
+    let port = port.to_string();
+    let arguments = ["--port", &port, "--save", "", "--appendonly", "no"];
+    let server = Command::new("redis-server")
+        .args(arguments)
+        .stdout(Stdio::null())
+        .spawn();
+    Server(server.expect("redis-server is on the path"))
 }
 
 fn connect(port: u16) -> std::sync::Arc<SharedCache> {
@@ -195,7 +198,7 @@ fn phase(what: &str, cache: &SharedCache, until: impl Fn() -> bool) {
     show(what, times, &note);
 }
 
-fn outage(cache: &SharedCache, server: &mut Child, port: u16) {
+fn outage(cache: &SharedCache, server: Server, port: u16) {
     let lasts = |time: Duration| {
         let end = Instant::now() + time;
         move || Instant::now() >= end
@@ -210,12 +213,12 @@ fn outage(cache: &SharedCache, server: &mut Child, port: u16) {
         println!("  found again after {took:.1?}");
     };
     phase("answers", cache, lasts(PHASE));
-    kill_process(Pid::from_child(server), Signal::STOP).expect("it runs");
+    kill_process(Pid::from_child(&server.0), Signal::STOP).expect("it runs");
     phase("stands still", cache, lasts(PHASE));
-    kill_process(Pid::from_child(server), Signal::CONT).expect("it runs");
+    kill_process(Pid::from_child(&server.0), Signal::CONT).expect("it runs");
     back();
-    end(server);
+    drop(server);
     phase("gone", cache, lasts(PHASE));
-    *server = serve(port);
+    let _server = serve(port);
     back();
 }
