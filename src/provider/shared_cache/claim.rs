@@ -71,7 +71,8 @@ impl Drop for Token {
 
 impl SharedCache {
     /// Claims `key` for at most `for_`: among all instances with the same server and prefix one at a
-    /// time has the claim. Takes as long as [`SharedCache::get`] at most.
+    /// time has the claim. Takes as long as [`SharedCache::get`] at most, and hardly anything after one that the
+    /// server did not answer.
     pub fn claim(&self, key: &[u8; 32], for_: Duration) -> Claim {
         let start = Instant::now();
         let client = &self.client;

@@ -5,8 +5,8 @@
 //! connecting, sending and reading. Writing is left to a thread. One failure and it is left alone
 //! for a while ([`standing`]); it is found again by itself. For worker threads: looking up blocks.
 //!
-//! The client is ours. The `redis` crate bounds each read but not an exchange, and not what a reply
-//! may hold; of the protocol a cache needs three commands more than nothing.
+//! The client is ours: the `redis` crate bounds each read but not an exchange, and not what a reply
+//! may hold.
 //!
 //! Start at [`SharedCache::get`]; then `client` (asking once), `link` (the socket and its deadline),
 //! `resp` (the protocol), `writer` (the thread), `claim` (one call for all instances).
