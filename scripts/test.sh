@@ -53,7 +53,7 @@ install_tools() {
     local pair missing=() wanted=(
         prometheus:prometheus promtool:prometheus amtool:prometheus-alertmanager
         jq:jq curl:curl strace:strace prlimit:util-linux python3:python3 cc:build-essential
-        shellcheck:shellcheck node:nodejs npm:npm
+        shellcheck:shellcheck node:nodejs npm:npm redis-server:redis-server
     )
     for pair in "${wanted[@]}"; do
         have "${pair%%:*}" || missing+=("${pair#*:}")

@@ -367,10 +367,12 @@ fn limits(config: &CheckedConfig) -> Result<Limits, StartError> {
         .values()
         .map(|it| it.max_connections.get())
         .sum();
+    let shared = config.cache.redis.as_ref();
+    let shared = shared.map_or(0, |it| it.max_connections.get());
     let (connections_max, warning) = rlimit::connection_budget(
         max_connections.get(),
         files,
-        rlimit::RESERVE_BASE + upstream,
+        rlimit::RESERVE_BASE + upstream + shared,
     );
     if let Some(warning) = warning {
         ::log::warn!("{warning}");

@@ -33,7 +33,7 @@ pub fn raise_open_files() -> io::Result<u64> {
 /// How many clients may be connected, with the sentence to log if it is fewer than configured.
 ///
 /// `limit` is the number of files that may be open, `reserve` what everything but clients needs:
-/// [`RESERVE_BASE`] and the connections of all providers.
+/// [`RESERVE_BASE`] and the connections of all providers and of the shared cache.
 pub fn connection_budget(
     max_connections: usize,
     limit: u64,

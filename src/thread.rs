@@ -41,7 +41,7 @@ pub enum Role {
     Log,
     /// Owns the database.
     Store,
-    /// Saves the cache.
+    /// Saves the cache, or writes to the one that instances share.
     Cache,
     /// Turns signals into events.
     Signals,
@@ -61,6 +61,8 @@ pub enum State {
     Running,
     /// Waits for the database.
     WaitingStore,
+    /// Waits for the cache that instances share, or for another instance's answer there.
+    WaitingCache,
     /// Waits for one of the provider's permits.
     WaitingPermit,
     /// Waits until a target may be asked again: a backoff, a rate limit, an open breaker.
@@ -95,7 +97,7 @@ names!(Role {
     Log => "log", Store => "store", Cache => "cache", Signals => "signals", Simulator => "simulator", Foreign => "foreign",
 });
 names!(State {
-    Idle => "idle", Running => "running", WaitingStore => "waiting_store", WaitingPermit => "waiting_permit", WaitingRetry => "waiting_retry",
+    Idle => "idle", Running => "running", WaitingStore => "waiting_store", WaitingCache => "waiting_cache", WaitingPermit => "waiting_permit", WaitingRetry => "waiting_retry",
     Connecting => "connecting", Sending => "sending", WaitingFirstByte => "waiting_first_byte",
     Relaying => "relaying", Free => "free",
 });

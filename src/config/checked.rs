@@ -334,7 +334,7 @@ impl EvictionPolicy {
 }
 
 /// `cache`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Cache {
     pub enabled: bool,
     pub max_size_bytes: usize,
@@ -348,6 +348,28 @@ pub struct Cache {
     pub snapshot_interval: Duration,
     /// Whether callers with different keys share answers.
     pub shared_between_keys: bool,
+    /// `None`: nothing is shared with other instances.
+    pub redis: Option<SharedCache>,
+}
+
+/// `cache.redis`: a server of Redis' protocol where answers are shared with other instances.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedCache {
+    /// A name or an address, the latter without brackets.
+    pub host: String,
+    /// From 1.
+    pub port: u16,
+    /// The number of the database.
+    pub db: u32,
+    /// The user of an access control list; `None`: the server's default one.
+    pub user: Option<String>,
+    pub password: Option<Secret>,
+    /// What one operation may take of a call, connecting included.
+    pub timeout: Duration,
+    /// Before every key; 1 to 64 printable ASCII characters.
+    pub key_prefix: String,
+    /// At least 2: the writing thread has one of them.
+    pub max_connections: NonZeroUsize,
 }
 
 /// One coordinator with its overrides applied.

@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde_yaml::{Mapping, Value};
 
 use super::checked::{
-    Breaker, CheckedConfig, Coordinator, Kind, LogFormat, Provider, RateLimit, Retry, Route, Target,
+    Breaker, CheckedConfig, Coordinator, Kind, LogFormat, Provider, RateLimit, Retry, Route,
+    SharedCache, Target,
 };
 
 impl CheckedConfig {
@@ -245,6 +246,17 @@ fn cache(config: &CheckedConfig) -> Value {
         ("coalescing_window_ms", millis(cache.coalescing_window)),
         ("snapshot_interval", seconds(cache.snapshot_interval)),
         ("shared_between_keys", cache.shared_between_keys.into()),
+        ("redis", cache.redis.as_ref().map_or(Value::Null, redis)),
+    ])
+}
+
+/// The URL as a whole is a secret: it may hold a password.
+fn redis(redis: &SharedCache) -> Value {
+    map([
+        ("url", "***".into()),
+        ("timeout_ms", millis(redis.timeout)),
+        ("key_prefix", value(&redis.key_prefix)),
+        ("max_connections", redis.max_connections.get().into()),
     ])
 }
 
@@ -320,11 +332,11 @@ mod tests {
     fn secrets_are_not_written() {
         let text = "auth: {keys: [hunter2-0123456789]}\nproviders:\n  openai: {api_key: \
                     hunter2, proxy: 'http://u:hunter2@h:1'}\n  groq: {api_keys: [hunter2-a, \
-                    hunter2-b]}\n";
+                    hunter2-b]}\ncache: {redis: {url: 'redis://u:hunter2@h'}}\n";
         let config = load(text);
         let written = config.to_yaml().concat();
         assert!(!written.contains("hunter2"), "{written}");
-        assert_eq!(written.matches("***").count(), 5, "{written}");
+        assert_eq!(written.matches("***").count(), 6, "{written}");
         assert!(!format!("{config:?}").contains("hunter2"));
     }
 }

@@ -62,7 +62,7 @@ impl Answers {
     pub fn new(config: &checked::Cache) -> Arc<Self> {
         Arc::new(Self {
             cache: Arc::new(Cache::new(config, Instant::now())),
-            config: *config,
+            config: config.clone(),
             flights: Mutex::new("answers.flights", HashMap::new()),
             landed: AtomicU64::new(0),
             evictions: Evictions::new(config.eviction_policy),

@@ -14,6 +14,7 @@ pub mod metric;
 mod process;
 mod provider;
 pub mod registry;
+mod shared;
 pub mod text;
 pub mod window;
 
@@ -33,6 +34,7 @@ pub use http::Route;
 pub use provider::{Outcome, Permits, ProviderMetrics, ProviderShared, Standing, Token};
 pub use registry::Collector;
 use registry::{Collect, Counter, Gathered, OTHER, Registry};
+pub use shared::{SharedCacheMetrics, SharedOperation, SharedOutcome};
 use window::View;
 
 /// Upper bounds of every latency histogram in seconds, to the default deadline of a call. Cached
@@ -116,6 +118,7 @@ pub struct Metrics {
     provider_families: provider::Families,
     providers: RwLock<BTreeMap<&'static str, Models>>,
     requests: http::Requests,
+    shared_cache: shared::Families,
     events: [Arc<Counter>; Event::ALL.len()],
     accounts: Mutex<Vec<Account>>,
     group_cpu: cpu::GroupCpu,
@@ -138,6 +141,7 @@ impl Metrics {
             provider_families: provider::Families::new(&registry, clock),
             providers: RwLock::new("metrics.providers", BTreeMap::new()),
             requests: http::Requests::new(&registry),
+            shared_cache: shared::Families::new(&registry),
             events: Event::ALL.map(|event| events.with([event.as_str()])),
             accounts: Mutex::new("metrics.accounts", Vec::new()),
             group_cpu: cpu::GroupCpu::new(),
@@ -233,6 +237,11 @@ impl Metrics {
                 known.models.entry(model).or_insert(new);
             }
         });
+    }
+
+    /// What is counted of the cache that instances share; nothing of it shows before this is called.
+    pub fn shared_cache(&self) -> Arc<SharedCacheMetrics> {
+        Arc::new(self.shared_cache.series())
     }
 
     /// Counts an answer of the API plane.

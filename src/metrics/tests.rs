@@ -86,6 +86,7 @@ pub(crate) fn config() -> CheckedConfig {
             coalescing_window: seconds(0),
             snapshot_interval: Duration::from_secs(60),
             shared_between_keys: false,
+            redis: None,
         },
         coordinators: ["A", "B"]
             .map(|name| (name.to_owned(), coordinator(name)))
@@ -152,6 +153,11 @@ fn busy() -> Arc<Metrics> {
     metrics.http(Route::ChatCompletions, 200);
     metrics.http(Route::Refused, 299);
     metrics.event(Event::ConfigLoaded);
+    metrics.shared_cache().settle(
+        SharedOperation::Put,
+        SharedOutcome::Ok,
+        Some(Duration::from_millis(1)),
+    );
     metrics.account("connections", Box::new(|| 5));
     metrics.collect(Box::new(|collector| {
         collector.gauge("victor_http_connections", "Open connections.", &[], 3.0);

@@ -11,6 +11,8 @@
 //! more connections than `max_connections`, the one used last is warm and used next, and no call
 //! waits for another's lock. TLS configuration, resumable sessions and looked-up names are shared.
 //!
+//! [`shared_cache`] is no provider: it is here since it opens sockets too.
+//!
 //! Start at [`Provider::call`]; then `upstream` (the request), `transport` (the socket), `line`
 //! (deadlines and cancelling between the two), `stream` and `error`.
 
@@ -36,6 +38,7 @@ mod resolver;
 mod restart;
 pub mod route;
 mod semaphore;
+pub mod shared_cache;
 mod simulator;
 mod stream;
 mod time;

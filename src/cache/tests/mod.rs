@@ -31,6 +31,7 @@ fn config(max_size_bytes: usize, eviction_policy: EvictionPolicy) -> checked::Ca
         coalescing_window: Duration::ZERO,
         snapshot_interval: Duration::from_secs(60),
         shared_between_keys: false,
+        redis: None,
     }
 }
 

@@ -11,6 +11,7 @@ mod planes;
 mod providers;
 mod rest;
 mod routes;
+mod shared;
 mod speech;
 mod timeouts;
 mod unbuilt;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::is_path;
+use super::{is_path, shared};
 use crate::config::checked::{Cache, Database, EvictionPolicy, LogFormat, Logging, Metrics};
 use crate::config::raw::{Map, Raw};
 use crate::config::scalar::{Bounds, Scalar, Unit, Wrong};
@@ -46,6 +46,7 @@ pub(super) fn cache(raw: &mut Raw<'_>, root: &mut Map<'_>) -> Cache {
         ),
         snapshot_interval: raw.timeout(map, "snapshot_interval", Duration::from_secs(60)),
         shared_between_keys: raw.boolean(map, "shared_between_keys", false),
+        redis: shared::redis(raw, map),
     };
     raw.close(section);
     cache

@@ -61,6 +61,7 @@ fn what_the_shipped_file_shows_as_defaults_are_the_defaults() {
         provider.batching = full.providers[name].batching;
         provider.proxy.clone_from(&full.providers[name].proxy);
     }
+    config.cache.redis.clone_from(&full.cache.redis);
     for (name, route) in &mut config.models {
         let full = &full.models[name];
         route.hedge_after = full.hedge_after;
