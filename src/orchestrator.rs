@@ -31,6 +31,7 @@ use crate::metrics::{Event, Metrics};
 use crate::ops::Ops;
 use crate::provider::Providers;
 use crate::provider::route::Routes;
+use crate::provider::shared_cache::SharedCache;
 use crate::signals::Signal;
 use crate::store::Store;
 use crate::systemd::Notice;
@@ -82,6 +83,7 @@ struct Daemon {
     coordinators: Arc<Registry>,
     providers: Arc<Providers>,
     store: Arc<Store>,
+    answers: Arc<Answers>,
     keeper: Arc<Keeper>,
     lifecycle: Arc<Lifecycle>,
     metrics: Arc<Metrics>,
@@ -119,7 +121,12 @@ impl Daemon {
             .map_err(system("the thread of the database cannot be started"))?;
         let providers = Arc::new(Providers::new(&config).map_err(StartError::Usage)?);
         let routes = Arc::new(Routes::new(&config, providers.by_name()));
-        let answers = Answers::new(&config.cache);
+        let redis = config.cache.redis.as_ref().filter(|_| config.cache.enabled);
+        let shared = redis.map(|redis| SharedCache::new(redis, &metrics));
+        let shared = shared
+            .transpose()
+            .map_err(system("the shared cache's thread cannot be started"))?;
+        let answers = Answers::new(&config.cache, shared);
         let known = config.coordinators.keys().cloned().collect();
         let keeper = Keeper::start(answers.cache(), &store, &config.cache, known)
             .map_err(system("the cache's thread cannot be started"))?;
@@ -175,6 +182,7 @@ impl Daemon {
             coordinators,
             providers,
             store,
+            answers,
             keeper,
             lifecycle,
             metrics,
@@ -288,6 +296,9 @@ impl Daemon {
         self.api.stop(left.max(LAST_BYTES_MIN));
         self.coordinators.stop();
         self.keeper.stop();
+        if let Some(shared) = self.answers.shared() {
+            shared.shutdown();
+        }
         // Nobody is left who could ask for something to be kept.
         self.store.shutdown();
         self.providers.shutdown();

@@ -15,11 +15,13 @@ use super::evictions::Evictions;
 use super::flight::{Flight, Joined};
 use super::ledger::Ledger;
 use super::replay::{self, Given};
+use super::shared;
 use super::terms::{Policy, Shape, Terms};
 use crate::cache::{Body, Cache, Cost, Entry, Key};
 use crate::cancel::Reason;
 use crate::config::checked;
 use crate::metrics::Cached;
+use crate::provider::shared_cache::SharedCache;
 use crate::sync::Mutex;
 use crate::wire::errors::ApiError;
 
@@ -30,6 +32,8 @@ const CONVERTED_ON_FRONT_BYTES_MAX: usize = 256 << 10;
 pub struct Answers {
     config: checked::Cache,
     cache: Arc<Cache>,
+    /// Where answers are shared with other instances, if anywhere.
+    shared: Option<Arc<SharedCache>>,
     /// Equal calls that are under way, by what they share. As many as there are calls at workers
     /// or in queues, at most.
     flights: Mutex<HashMap<Key, Arc<Flight>>>,
@@ -59,10 +63,11 @@ pub enum On {
 
 impl Answers {
     /// Nothing yet, within the bounds of `config`.
-    pub fn new(config: &checked::Cache) -> Arc<Self> {
+    pub fn new(config: &checked::Cache, shared: Option<Arc<SharedCache>>) -> Arc<Self> {
         Arc::new(Self {
             cache: Arc::new(Cache::new(config, Instant::now())),
             config: config.clone(),
+            shared,
             flights: Mutex::new("answers.flights", HashMap::new()),
             landed: AtomicU64::new(0),
             evictions: Evictions::new(config.eviction_policy),
@@ -73,6 +78,11 @@ impl Answers {
     /// The cache.
     pub const fn cache(&self) -> &Arc<Cache> {
         &self.cache
+    }
+
+    /// Where answers are shared with other instances.
+    pub const fn shared(&self) -> Option<&Arc<SharedCache>> {
+        self.shared.as_ref()
     }
 
     /// What was configured.
@@ -245,10 +255,18 @@ impl Answers {
                 time: took,
             },
         });
-        let name = ledger.coordinator_name();
-        let evicted = self.cache.insert(terms.key, Arc::clone(&entry), name, now);
-        self.evictions.tell(&evicted);
+        self.take_in(&terms.key, &entry, ledger.coordinator_name());
+        if let Some(shared) = &self.shared {
+            shared::put(shared, &terms.key, &entry);
+        }
         entry
+    }
+
+    /// Puts an answer into the cache.
+    pub(super) fn take_in(&self, key: &Key, entry: &Arc<Entry>, coordinator: &str) {
+        let now = Instant::now();
+        let evicted = self.cache.insert(*key, Arc::clone(entry), coordinator, now);
+        self.evictions.tell(&evicted);
     }
 }
 

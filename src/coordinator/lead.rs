@@ -1,15 +1,15 @@
 //! The worker's end of a flight: answers everybody who waits for the call that it has.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::caller::{failure, whole};
 use super::cast::Cast;
 use super::flight::{Flight, Landed};
 use super::ledger::{Ended, Ledger, Served};
 use super::replay;
-use super::terms::Shape;
-use crate::cache::Body;
+use super::terms::{Shape, Terms};
+use crate::cache::{Body, Entry};
 use crate::cancel::Cancel;
 use crate::front::{self, SharedBytes};
 use crate::wire::errors::{ApiError, Kind};
@@ -69,6 +69,50 @@ impl Lead {
                 None => follower.fail(&flight, &landed.over, &replay::not_replayable(), None),
             }
         }
+    }
+
+    /// On what terms the call shares its answer.
+    pub fn terms(&self) -> Option<Terms> {
+        self.flight.as_ref().map(|flight| flight.terms)
+    }
+
+    /// Gives everybody an answer of another instance; settles `ledger`.
+    ///
+    /// # Errors
+    /// It cannot be said in the shape that the call asks for.
+    pub(super) fn give(mut self, ledger: &mut Ledger, entry: &Arc<Entry>) -> Result<(), Self> {
+        let Some(flight) = self.flight.take() else {
+            return Ok(());
+        };
+        let shape = flight.shape();
+        let Some(own) = replay::said(flight.endpoint, shape, entry) else {
+            self.flight = Some(flight);
+            return Err(self);
+        };
+        ledger.recall(entry, Instant::now());
+        if shape.is_stream() {
+            ledger.first_event_came();
+        }
+        ledger.settle(200, "", "");
+        let landed = flight.land(ledger.served(), ledger.ended(), b"");
+        if let Some(leader) = landed.leader {
+            replay::send(leader, ledger, shape, &own);
+        }
+        for follower in landed.waiting {
+            match replay::said(flight.endpoint, follower.shape, entry) {
+                Some(said) if follower.shape.is_stream() => {
+                    let (content_type, events) = (&said.content_type, said.as_bytes());
+                    follower.stream(&flight, &landed.over, content_type, events);
+                }
+                Some(said) => {
+                    let body = Arc::new(said.as_bytes().to_vec());
+                    follower.respond(&flight, &landed.over, &said.content_type, body);
+                }
+                None => follower.fail(&flight, &landed.over, &replay::not_replayable(), None),
+            }
+        }
+        ledger.close();
+        Ok(())
     }
 
     /// Answers everybody with an error of ours.

@@ -28,6 +28,7 @@ mod ready;
 pub mod registry;
 mod relay;
 mod replay;
+mod shared;
 mod stages;
 mod terms;
 mod told;

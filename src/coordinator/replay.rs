@@ -8,7 +8,7 @@ use super::caller::{Caller, stream_head, whole};
 use super::ledger::Ledger;
 use super::terms::Shape;
 use crate::cache::Entry;
-use crate::front::Body;
+use crate::front::{Body, Responder};
 use crate::wire::Endpoint;
 use crate::wire::errors::{ApiError, Kind};
 use crate::wire::replay::{body_of_stream, stream_of_body, without_usage};
@@ -30,50 +30,76 @@ pub fn converts(shape: Shape, entry: &Entry) -> bool {
     shape.is_stream() != entry.body.is_stream() || shape == Shape::BareStream
 }
 
-/// Answers `call`, whose caller is alone, with `entry`.
-pub fn give(call: Box<Call>, shape: Shape, entry: &Arc<Entry>) -> Given {
-    let endpoint = call.endpoint;
+/// An answer in the shape that is asked for.
+pub struct Said {
+    stored: Arc<Entry>,
+    /// `None`: as it is stored.
+    made: Option<Vec<u8>>,
+    pub content_type: String,
+}
+
+impl Said {
+    /// The body, or all events.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.made
+            .as_deref()
+            .unwrap_or_else(|| self.stored.body.as_bytes())
+    }
+}
+
+/// What is stored, as it is said in that shape; `None`: it cannot be.
+pub fn said(endpoint: Endpoint, shape: Shape, entry: &Arc<Entry>) -> Option<Said> {
     let stored = entry.body.as_bytes();
     let made = match (shape, entry.body.is_stream()) {
         (Shape::Whole, false) | (Shape::Stream, true) => None,
         (Shape::BareStream, true) => Some(without_usage(stored)),
-        (Shape::Whole, true) => match body(endpoint, stored) {
-            Some(body) => Some(body),
-            None => return Given::No(call),
-        },
-        (_, false) => match events(endpoint, stored, shape == Shape::Stream) {
-            Some(events) => Some(events),
-            None => return Given::No(call),
-        },
-    };
-    let mut ledger = Ledger::of(&call);
-    ledger.recall(entry, Instant::now());
-    ledger.streamed = shape.is_stream();
-    let responder = match call.caller {
-        Caller::Alone(responder) => responder,
-        caller => return Given::No(Box::new(Call { caller, ..*call })),
+        (Shape::Whole, true) => Some(body(endpoint, stored)?),
+        (_, false) => Some(events(endpoint, stored, shape == Shape::Stream)?),
     };
     let content_type = match (made.is_some(), shape) {
         (false, _) => &*entry.content_type,
         (true, Shape::Whole) => JSON,
         (true, _) => EVENT_STREAM,
     };
+    Some(Said {
+        content_type: content_type.to_owned(),
+        stored: Arc::clone(entry),
+        made,
+    })
+}
+
+/// Sends an answer for which `ledger` is settled.
+pub fn send(responder: Responder, ledger: &Ledger, shape: Shape, said: &Said) {
+    if shape.is_stream() {
+        let mut writer = responder.stream(stream_head(ledger, &said.content_type));
+        // A client that is gone needs no end.
+        let _ = writer.write(said.as_bytes()).and_then(|()| writer.finish());
+        return;
+    }
+    let body = match &said.made {
+        Some(made) => Body::Owned(made.clone()),
+        None => Body::Shared(Arc::clone(&said.stored) as _),
+    };
+    responder.respond(whole(ledger, 200, &said.content_type, body));
+}
+
+/// Answers `call`, whose caller is alone, with `entry`.
+pub fn give(call: Box<Call>, shape: Shape, entry: &Arc<Entry>) -> Given {
+    let Some(said) = said(call.endpoint, shape, entry) else {
+        return Given::No(call);
+    };
+    let mut ledger = Ledger::of(&call);
+    let responder = match call.caller {
+        Caller::Alone(responder) => responder,
+        caller => return Given::No(Box::new(Call { caller, ..*call })),
+    };
+    ledger.recall(entry, Instant::now());
+    ledger.streamed = shape.is_stream();
     if shape.is_stream() {
         ledger.first_event_came();
-        ledger.settle(200, "", "");
-        let mut writer = responder.stream(stream_head(&ledger, content_type));
-        // A client that is gone needs no end.
-        let _ = writer
-            .write(made.as_deref().unwrap_or(stored))
-            .and_then(|()| writer.finish());
-    } else {
-        ledger.settle(200, "", "");
-        let body = match made {
-            Some(made) => Body::Owned(made),
-            None => Body::Shared(Arc::clone(entry) as _),
-        };
-        responder.respond(whole(&ledger, 200, content_type, body));
     }
+    ledger.settle(200, "", "");
+    send(responder, &ledger, shape, &said);
     ledger.close();
     Given::Yes
 }

@@ -13,6 +13,7 @@ use super::caller::Caller;
 use super::ledger::Ledger;
 use super::passage::{self, Question};
 use super::relay::Outlet;
+use super::shared::{self, Asked};
 use crate::cancel::{Cancel, Reason};
 use crate::front::Request;
 use crate::metrics::Accounted;
@@ -29,6 +30,10 @@ pub fn run(call: Box<Call>) {
     thread::set_call(&call.request_id);
     call.caller.cancel().detach();
     let Some(call) = look_up(call) else {
+        return;
+    };
+    // Others wait for the answer as long as the claim is held.
+    let Asked::Ours(call, _claim) = shared::ask_others(call) else {
         return;
     };
     let mut work = Work::new(*call);

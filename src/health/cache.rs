@@ -28,6 +28,21 @@ pub struct CacheFacts {
     pub saved_entries: u64,
     /// Why the last save failed, if it did.
     pub save_error: Option<String>,
+    /// The cache that instances share, if there is one.
+    pub shared: Option<SharedFacts>,
+}
+
+/// What is known of the cache that instances share.
+#[derive(Clone, Debug, Serialize)]
+pub struct SharedFacts {
+    /// Where it is, without a password.
+    pub target: String,
+    /// `untried`, `up` or `down`.
+    pub state: &'static str,
+    pub since_seconds: f64,
+    pub why: Option<String>,
+    /// Why it takes no writes though it answers.
+    pub writes_refused: Option<String>,
 }
 
 /// What answers have saved since the start, in `/health/detailed`.
@@ -68,7 +83,17 @@ pub(super) fn component(facts: &CacheFacts, metrics: &Metrics, now: &str) -> Com
             Status::Degraded,
             format!("serves, but would not outlive a restart: {why}"),
         ),
-        (None, true) => (Status::Healthy, "serves".to_owned()),
+        (None, true) => match &facts.shared {
+            Some(shared) if shared.state == "down" => (
+                Status::Degraded,
+                format!(
+                    "serves without the shared cache at {}, which is down: {}",
+                    shared.target,
+                    shared.why.as_deref().unwrap_or("it does not answer")
+                ),
+            ),
+            _ => (Status::Healthy, "serves".to_owned()),
+        },
     };
     Component {
         name: "cache.response".to_owned(),
@@ -85,6 +110,7 @@ pub(super) fn component(facts: &CacheFacts, metrics: &Metrics, now: &str) -> Com
             "followers": facts.followers,
             "saved_at": facts.saved_at,
             "saved_entries": facts.saved_entries,
+            "shared": facts.shared,
         }),
         last_check: now.to_owned(),
         consecutive_failures: u32::from(facts.save_error.is_some()),

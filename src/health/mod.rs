@@ -28,7 +28,7 @@ use crate::sync::Mutex;
 use crate::thread;
 
 use assess::{Assessment, CoordinatorRow, Limits, Parts};
-pub use cache::CacheFacts;
+pub use cache::{CacheFacts, SharedFacts};
 use key_metrics::KeyMetrics;
 pub use key_metrics::{Level, Status};
 

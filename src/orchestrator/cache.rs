@@ -8,8 +8,9 @@ use crate::cache::Reason;
 use crate::cache::keeper::Keeper;
 use crate::clock::Utc;
 use crate::coordinator::answers::Answers;
-use crate::health::CacheFacts;
+use crate::health::{CacheFacts, SharedFacts};
 use crate::metrics::Metrics;
+use crate::provider::shared_cache;
 
 /// The cache, and whoever keeps it over a restart.
 pub(super) struct Hands {
@@ -104,5 +105,22 @@ pub(super) fn facts(answers: &Answers, keeper: &Keeper) -> CacheFacts {
         saved_at: last.at.map(|at| Utc::at(at).rfc3339().to_string()),
         saved_entries: last.entries,
         save_error: last.error.map(|error| error.to_string()),
+        shared: answers
+            .shared()
+            .map(|shared| shared_facts(&shared.report())),
+    }
+}
+
+fn shared_facts(report: &shared_cache::Report) -> SharedFacts {
+    SharedFacts {
+        target: report.target.clone(),
+        state: match report.standing {
+            shared_cache::Standing::Untried => "untried",
+            shared_cache::Standing::Up => "up",
+            shared_cache::Standing::Down => "down",
+        },
+        since_seconds: report.since.as_secs_f64().round(),
+        why: report.why.clone(),
+        writes_refused: report.writes_refused.clone(),
     }
 }

@@ -33,6 +33,7 @@ mod metrics;
 mod overload;
 mod passthrough;
 mod sdk;
+mod shared;
 mod signals;
 mod smuggling;
 mod store;

@@ -1,0 +1,105 @@
+//! Answers that other instances have, or are getting just now.
+//!
+//! A worker that has a call to ask for looks at the cache that instances share first, and takes the
+//! claim on its key, so that equal calls at several instances are one call to the provider. All of
+//! it is bounded by the shared cache's own time-out, and by none of it does a call fail. Start at
+//! [`ask_others`].
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::answers::Answers;
+use super::call::Call;
+use super::caller::Caller;
+use super::ledger::Ledger;
+use super::terms::Terms;
+use crate::cache::{Entry, Key, codec};
+use crate::metrics::Cached;
+use crate::provider::shared_cache::{Claim, Found, SharedCache, Token};
+
+/// How long a stream's caller waits for another instance, whose answer comes at its end only.
+const STREAM_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// What is to be done with a call.
+pub(super) enum Asked {
+    /// It is to be asked here; others wait for its answer for as long as this is held.
+    Ours(Box<Call>, Option<Token>),
+    /// It is answered.
+    Given,
+}
+
+/// Looks for the answer of a call that leads a flight at the other instances.
+pub(super) fn ask_others(mut call: Box<Call>) -> Asked {
+    let answers = Arc::clone(call.coordinator.answers());
+    let (Some(shared), Caller::Lead(lead)) = (answers.shared(), &call.caller) else {
+        return Asked::Ours(call, None);
+    };
+    let Some(terms) = lead.terms().filter(|terms| terms.may_read) else {
+        return Asked::Ours(call, None);
+    };
+    let (found, token) = look(shared, &terms, &call);
+    let Some(entry) = found.and_then(|bytes| recall(&answers, &terms, &call, &bytes)) else {
+        return Asked::Ours(call, token);
+    };
+    call.cached = Cached::Hit;
+    let mut ledger = Ledger::of(&call);
+    lead.watch(&mut ledger);
+    ledger.streamed = terms.shape.is_stream();
+    let Caller::Lead(lead) = call.caller else {
+        return Asked::Ours(call, token);
+    };
+    match lead.give(&mut ledger, &entry) {
+        Ok(()) => Asked::Given,
+        Err(lead) => {
+            let (caller, cached) = (Caller::Lead(lead), Cached::Miss);
+            let call = Box::new(Call {
+                caller,
+                cached,
+                ..*call
+            });
+            Asked::Ours(call, token)
+        }
+    }
+}
+
+/// What the others have, or the claim on it.
+fn look(shared: &SharedCache, terms: &Terms, call: &Call) -> (Option<Vec<u8>>, Option<Token>) {
+    let key = terms.key.as_bytes();
+    if !terms.coalesces {
+        return match shared.get(key) {
+            Found::Hit(bytes) => (Some(bytes), None),
+            Found::Miss | Found::Unavailable => (None, None),
+        };
+    }
+    let now = Instant::now();
+    let left = call.deadline.saturating_duration_since(now);
+    match shared.claim(key, left) {
+        Claim::Found(bytes) => (Some(bytes), None),
+        Claim::Mine(token) => (None, Some(token)),
+        Claim::Unavailable => (None, None),
+        Claim::Others => {
+            let patience = match terms.shape.is_stream() {
+                true => STREAM_WAIT_MAX.min(left / 2),
+                false => left / 2,
+            };
+            let cancel = call.caller.cancel();
+            (shared.wait(key, now + patience, cancel), None)
+        }
+    }
+}
+
+/// The entry that another instance has put, taken into this one's cache.
+fn recall(answers: &Answers, terms: &Terms, call: &Call, bytes: &[u8]) -> Option<Arc<Entry>> {
+    let now = Instant::now();
+    let entry = Arc::new(codec::decode(&terms.key, bytes, now, SystemTime::now())?);
+    let is_young = terms.age_max.is_none_or(|most| entry.age(now) <= most);
+    answers.take_in(&terms.key, &entry, call.coordinator.name());
+    is_young.then_some(entry)
+}
+
+/// Gives other instances an answer.
+pub(super) fn put(shared: &SharedCache, key: &Key, entry: &Entry) {
+    let mut bytes = Vec::new();
+    codec::encode(key, entry, &mut bytes);
+    shared.put(key.as_bytes(), &bytes, entry.ttl);
+}
