@@ -17,13 +17,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{self, Receiver, select};
 
+use self::cache::Hands;
 use crate::admin::server::Admin;
 use crate::admin::socket::{BindError, Socket};
 use crate::api::Api;
-use crate::cache::keeper::Keeper;
 use crate::config::CheckedConfig;
 use crate::config::checked::Server;
-use crate::coordinator::answers::Answers;
 use crate::coordinator::{Coordinator, Registry};
 use crate::front::{self, Front, Limits};
 use crate::health::{Health, Lifecycle, Phase};
@@ -31,7 +30,6 @@ use crate::metrics::{Event, Metrics};
 use crate::ops::Ops;
 use crate::provider::Providers;
 use crate::provider::route::Routes;
-use crate::provider::shared_cache::SharedCache;
 use crate::signals::Signal;
 use crate::store::Store;
 use crate::systemd::Notice;
@@ -83,8 +81,7 @@ struct Daemon {
     coordinators: Arc<Registry>,
     providers: Arc<Providers>,
     store: Arc<Store>,
-    answers: Arc<Answers>,
-    keeper: Arc<Keeper>,
+    cache: Hands,
     lifecycle: Arc<Lifecycle>,
     metrics: Arc<Metrics>,
 }
@@ -121,20 +118,13 @@ impl Daemon {
             .map_err(system("the thread of the database cannot be started"))?;
         let providers = Arc::new(Providers::new(&config).map_err(StartError::Usage)?);
         let routes = Arc::new(Routes::new(&config, providers.by_name()));
-        let redis = config.cache.redis.as_ref().filter(|_| config.cache.enabled);
-        let shared = redis.map(|redis| SharedCache::new(redis, &metrics));
-        let shared = shared
-            .transpose()
-            .map_err(system("the shared cache's thread cannot be started"))?;
-        let answers = Answers::new(&config.cache, shared);
-        let known = config.coordinators.keys().cloned().collect();
-        let keeper = Keeper::start(answers.cache(), &store, &config.cache, known)
-            .map_err(system("the cache's thread cannot be started"))?;
+        let cache = Hands::start(&config, &metrics, &store)
+            .map_err(system("a thread of the cache cannot be started"))?;
         let coordinators = Registry::start(
             &config.coordinators,
             &metrics,
             &store,
-            &answers,
+            &cache.answers,
             config.server.keep_alive_comment,
         )
         .map_err(system("the workers cannot be started"))?;
@@ -157,22 +147,17 @@ impl Daemon {
         let sources = observe::sources(&metrics, &health);
         let ops = Ops::start(ops_listener, sources, &config.state_dir)
             .map_err(system("the ops plane cannot be started"))?;
-        let (own_answers, own_keeper) = (Arc::clone(&answers), Arc::clone(&keeper));
-        health.show_cache(move || cache::facts(&own_answers, &own_keeper));
-        let hands = cache::Hands {
-            answers: Arc::clone(&answers),
-            keeper: Arc::clone(&keeper),
-            metrics: Arc::clone(&metrics),
-        };
+        let own = cache.clone();
+        health.show_cache(move || own.facts());
         let (ask_drain, drain_asked) = channel::bounded(1);
         let families = administer::families(
-            &config, &health, &metrics, &providers, &store, hands, ask_drain,
+            &config, &health, &metrics, &providers, &store, &cache, ask_drain,
         );
         let admin =
             Admin::start(socket, families).map_err(system("the admin plane cannot be started"))?;
         observe::observe(&metrics, &health, &providers, &api);
         observe::observe_store(&metrics, &store);
-        observe::observe_cache(&metrics, &answers);
+        observe::observe_cache(&metrics, &cache.answers);
         Ok(Self {
             config,
             api,
@@ -182,8 +167,7 @@ impl Daemon {
             coordinators,
             providers,
             store,
-            answers,
-            keeper,
+            cache,
             lifecycle,
             metrics,
         })
@@ -295,10 +279,7 @@ impl Daemon {
         let left = deadline.saturating_duration_since(Instant::now());
         self.api.stop(left.max(LAST_BYTES_MIN));
         self.coordinators.stop();
-        self.keeper.stop();
-        if let Some(shared) = self.answers.shared() {
-            shared.shutdown();
-        }
+        self.cache.stop();
         // Nobody is left who could ask for something to be kept.
         self.store.shutdown();
         self.providers.shutdown();

@@ -59,7 +59,7 @@ state_dir: $run/state
 providers:
   simo: {kind: openai, base_url: "http://$simulator_addr/v1", api_key: none, max_connections: $1}
   sima: {kind: anthropic, base_url: "http://$simulator_addr", api_key: none, max_connections: $1}
-cache: {enabled: false}
+cache: ${CACHE:-{enabled: false\}}
 coordinators:
   max_concurrent: $1
   queue_size: $2

@@ -23,7 +23,7 @@ pub(super) fn families(
     metrics: &Arc<Metrics>,
     providers: &Arc<Providers>,
     store: &Arc<Store>,
-    cache: Hands,
+    cache: &Hands,
     drain: Sender<()>,
 ) -> Vec<Box<dyn Verbs>> {
     let general = General {
@@ -44,7 +44,7 @@ pub(super) fn families(
             providers: Arc::clone(providers),
         }),
         Box::new(CacheVerbs {
-            cache: config.cache.enabled.then(|| Arc::new(cache) as _),
+            cache: config.cache.enabled.then(|| Arc::new(cache.clone()) as _),
             coordinators: config.coordinators.keys().cloned().collect(),
         }),
     ]

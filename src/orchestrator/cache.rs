@@ -1,5 +1,6 @@
 //! What health and the admin plane do with the cache.
 
+use std::io;
 use std::sync::Arc;
 
 use crate::admin::cache::{CacheAdmin, CacheRow, CacheStats, Cleared, Warmed};
@@ -7,22 +8,72 @@ use crate::admin::{Progress, Report};
 use crate::cache::Reason;
 use crate::cache::keeper::Keeper;
 use crate::clock::Utc;
+use crate::config::CheckedConfig;
 use crate::coordinator::answers::Answers;
 use crate::health::{CacheFacts, SharedFacts};
-use crate::metrics::Metrics;
-use crate::provider::shared_cache;
+use crate::metrics::{CoordinatorMetrics, Metrics};
+use crate::provider::shared_cache::{Report as SharedReport, SharedCache, Standing};
+use crate::store::Store;
 
 /// The cache, and whoever keeps it over a restart.
+#[derive(Clone)]
 pub(super) struct Hands {
     pub answers: Arc<Answers>,
-    pub keeper: Arc<Keeper>,
-    pub metrics: Arc<Metrics>,
+    keeper: Arc<Keeper>,
+    metrics: Arc<Metrics>,
+}
+
+impl Hands {
+    /// Starts the cache, brings back what was saved of it, and looks for the one that instances
+    /// share.
+    pub fn start(
+        config: &CheckedConfig,
+        metrics: &Arc<Metrics>,
+        store: &Arc<Store>,
+    ) -> io::Result<Self> {
+        let redis = config.cache.redis.as_ref().filter(|_| config.cache.enabled);
+        let shared = redis.map(|redis| SharedCache::new(redis, metrics));
+        let answers = Answers::new(&config.cache, shared.transpose()?);
+        let known = config.coordinators.keys().cloned().collect();
+        Ok(Self {
+            keeper: Keeper::start(answers.cache(), store, &config.cache, known)?,
+            metrics: Arc::clone(metrics),
+            answers,
+        })
+    }
+
+    /// Saves the cache, and ends its threads. To be called before the store is shut down.
+    pub fn stop(&self) {
+        self.keeper.stop();
+        if let Some(shared) = self.answers.shared() {
+            shared.shutdown();
+        }
+    }
+
+    /// What health says of it.
+    pub fn facts(&self) -> CacheFacts {
+        let held = self.answers.cache().stats().held;
+        let last = self.keeper.last_save();
+        let shared = self.answers.shared();
+        CacheFacts {
+            enabled: self.answers.config().enabled,
+            policy: self.answers.config().eviction_policy.as_str(),
+            entries: held.count,
+            bytes: held.bytes,
+            bytes_max: self.answers.cache().size_max() as u64,
+            followers: self.answers.followers(),
+            saved_at: last.at.map(|at| Utc::at(at).rfc3339().to_string()),
+            saved_entries: last.entries,
+            save_error: last.error.map(|error| error.to_string()),
+            shared: shared.map(|shared| shared_facts(&shared.report())),
+        }
+    }
 }
 
 impl CacheAdmin for Hands {
     fn stats(&self) -> CacheStats {
         let stats = self.answers.cache().stats();
-        let row = |metrics: &Arc<crate::metrics::CoordinatorMetrics>| {
+        let row = |metrics: &Arc<CoordinatorMetrics>| {
             let own = stats
                 .coordinators
                 .iter()
@@ -91,33 +142,13 @@ impl CacheAdmin for Hands {
     }
 }
 
-/// What health says of the cache.
-pub(super) fn facts(answers: &Answers, keeper: &Keeper) -> CacheFacts {
-    let held = answers.cache().stats().held;
-    let last = keeper.last_save();
-    CacheFacts {
-        enabled: answers.config().enabled,
-        policy: answers.config().eviction_policy.as_str(),
-        entries: held.count,
-        bytes: held.bytes,
-        bytes_max: answers.cache().size_max() as u64,
-        followers: answers.followers(),
-        saved_at: last.at.map(|at| Utc::at(at).rfc3339().to_string()),
-        saved_entries: last.entries,
-        save_error: last.error.map(|error| error.to_string()),
-        shared: answers
-            .shared()
-            .map(|shared| shared_facts(&shared.report())),
-    }
-}
-
-fn shared_facts(report: &shared_cache::Report) -> SharedFacts {
+fn shared_facts(report: &SharedReport) -> SharedFacts {
     SharedFacts {
         target: report.target.clone(),
         state: match report.standing {
-            shared_cache::Standing::Untried => "untried",
-            shared_cache::Standing::Up => "up",
-            shared_cache::Standing::Down => "down",
+            Standing::Untried => "untried",
+            Standing::Up => "up",
+            Standing::Down => "down",
         },
         since_seconds: report.since.as_secs_f64().round(),
         why: report.why.clone(),
