@@ -1,83 +1,158 @@
-//! Who is too old first: a binary heap of slots by the end of their time.
+//! Who is too old: a timing wheel whose turns get coarser the farther away an end is.
 //!
-//! Each slot's place in the heap is known, so what is evicted leaves it at once, and the heap is
-//! never longer than there are entries. A hit does not touch it.
+//! Entries stand in lists, one for each second of the next minute, one for each eight seconds of
+//! the next eight minutes, and so on. So taking one in and out is O(1), whatever the TTLs are, and
+//! nothing moves from list to list as time goes by; in return an entry of a far end is found up to
+//! about an eighth of its time late. That costs room only: who looks it up knows its end to the
+//! nanosecond. After the timers of Linux (`kernel/time/timer.c`); the idea is from Varghese and
+//! Lauck, "Hashed and Hierarchical Timing Wheels", 1987.
 
-/// A slot, and when its time ends, in nanoseconds since the cache began.
+use super::shard::NANOS_A_SECOND;
+
+/// Lists of a turn, one bit of a word each.
+const LISTS: usize = 64;
+
+/// How much coarser each turn is than the one before, as a power of two.
+const COARSER_BITS: usize = 3;
+
+/// Turns. The last one reaches 33 years ahead, past any TTL.
+const TURNS: usize = 9;
+
+/// The list of what is due, behind those of the turns.
+const DUE: u32 = (TURNS * LISTS) as u32;
+
+/// What comes in front of the slots' links: the ends of each list, which is a ring.
+const HEADS: u32 = DUE + 1;
+
 #[derive(Clone, Copy)]
-struct Due {
-    at: u64,
-    slot: u32,
+struct Link {
+    before: u32,
+    after: u32,
 }
 
 /// See the module.
-#[derive(Default)]
 pub struct Expiry {
-    heap: Vec<Due>,
-    /// Where each slot is in the heap.
-    places: Vec<u32>,
+    links: Vec<Link>,
+    /// Which lists may have entries, a bit each.
+    filled: [u64; TURNS],
+    /// The second up to which everything has been put into the list of what is due.
+    second: u64,
+}
+
+impl Default for Expiry {
+    fn default() -> Self {
+        let alone = |head| Link {
+            before: head,
+            after: head,
+        };
+        Self {
+            links: (0..HEADS).map(alone).collect(),
+            filled: [0; TURNS],
+            second: 0,
+        }
+    }
 }
 
 impl Expiry {
-    /// Adds a slot that is not in.
+    /// Adds a slot that is not in, whose time ends `at` nanoseconds since the cache began.
     pub fn insert(&mut self, slot: u32, at: u64) {
-        let index = slot as usize;
-        if index >= self.places.len() {
-            self.places.resize(index + 1, 0);
+        let head = self.list(at.div_ceil(NANOS_A_SECOND));
+        let link = HEADS + slot;
+        let index = link as usize;
+        if index >= self.links.len() {
+            let alone = Link {
+                before: link,
+                after: link,
+            };
+            self.links.resize(index + 1, alone);
         }
-        self.heap.push(Due { at, slot });
-        self.up(self.heap.len() - 1);
+        let before = self.links[head as usize].before;
+        self.links[index] = Link {
+            before,
+            after: head,
+        };
+        self.links[before as usize].after = link;
+        self.links[head as usize].before = link;
     }
 
     /// Takes out a slot that is in.
     pub fn remove(&mut self, slot: u32) {
-        let place = self.places[slot as usize] as usize;
-        self.heap.swap_remove(place);
-        if place < self.heap.len() {
-            self.up(place);
-            let moved = self.heap[place];
-            self.down(place);
-            debug_assert!(self.heap[self.places[moved.slot as usize] as usize].at == moved.at);
+        let Link { before, after } = self.links[(HEADS + slot) as usize];
+        self.links[before as usize].after = after;
+        self.links[after as usize].before = before;
+    }
+
+    /// A slot whose time has ended by `now`; one that has ended may be missed for as long as the
+    /// module says.
+    pub fn due(&mut self, now: u64) -> Option<u32> {
+        let second = now / NANOS_A_SECOND;
+        if second > self.second {
+            self.turn(second);
         }
+        let first = self.links[DUE as usize].after;
+        // Only the list's head itself is before the slots.
+        first.checked_sub(HEADS)
     }
 
-    /// The slot whose time ended first, if it has by `now`.
-    pub fn due(&self, now: u64) -> Option<u32> {
-        let first = self.heap.first()?;
-        (first.at <= now).then_some(first.slot)
+    /// The list of that second.
+    fn list(&mut self, second: u64) -> u32 {
+        if second <= self.second {
+            return DUE;
+        }
+        for turn in 0..TURNS {
+            let bits = turn * COARSER_BITS;
+            // Rounded up, so that nobody is found too early.
+            let number = second.div_ceil(1 << bits);
+            if number - (self.second >> bits) < LISTS as u64 {
+                let list = number as usize % LISTS;
+                self.filled[turn] |= 1 << list;
+                return (turn * LISTS + list) as u32;
+            }
+        }
+        // Farther than the last turn reaches: its last list, which is found first if at all.
+        let list = ((self.second >> ((TURNS - 1) * COARSER_BITS)) as usize + LISTS - 1) % LISTS;
+        self.filled[TURNS - 1] |= 1 << list;
+        ((TURNS - 1) * LISTS + list) as u32
     }
 
-    fn put(&mut self, place: usize, due: Due) {
-        self.heap[place] = due;
-        self.places[due.slot as usize] = place as u32;
-    }
-
-    fn up(&mut self, mut place: usize) {
-        let due = self.heap[place];
-        while place > 0 {
-            let parent = (place - 1) / 2;
-            if self.heap[parent].at <= due.at {
+    /// Goes on to that second: what its lists and those before it hold is due.
+    fn turn(&mut self, second: u64) {
+        for turn in 0..TURNS {
+            let bits = turn * COARSER_BITS;
+            let (last, number) = (self.second >> bits, second >> bits);
+            if last == number {
+                // Then so are those of all coarser turns.
                 break;
             }
-            self.put(place, self.heap[parent]);
-            place = parent;
+            for passed in 0..(number - last).min(LISTS as u64) {
+                let list = (number - passed) as usize % LISTS;
+                if self.filled[turn] & (1 << list) != 0 {
+                    self.filled[turn] &= !(1 << list);
+                    self.append(turn * LISTS + list);
+                }
+            }
         }
-        self.put(place, due);
+        self.second = second;
     }
 
-    fn down(&mut self, mut place: usize) {
-        let due = self.heap[place];
-        loop {
-            let left = 2 * place + 1;
-            let at = |child: usize| self.heap.get(child).map_or(u64::MAX, |due| due.at);
-            let child = left + usize::from(at(left + 1) < at(left));
-            if child >= self.heap.len() || self.heap[child].at >= due.at {
-                break;
-            }
-            self.put(place, self.heap[child]);
-            place = child;
+    /// Moves all of a list behind what is due, in O(1).
+    fn append(&mut self, head: usize) {
+        let Link {
+            before: last,
+            after: first,
+        } = self.links[head];
+        if first as usize == head {
+            return;
         }
-        self.put(place, due);
+        let before = self.links[DUE as usize].before;
+        self.links[before as usize].after = first;
+        self.links[first as usize].before = before;
+        self.links[last as usize].after = DUE;
+        self.links[DUE as usize].before = last;
+        self.links[head] = Link {
+            before: head as u32,
+            after: head as u32,
+        };
     }
 }
 
@@ -87,27 +162,56 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
+    const YEARS_10: u64 = 10 * 365 * 24 * 3600;
+
     proptest! {
         #[test]
-        fn the_first_due_is_the_first_due(
-            steps in prop::collection::vec((0..12u32, 0..40u64, any::<bool>()), 0..120)
+        fn nobody_is_due_too_early_or_more_than_an_eighth_late(
+            steps in prop::collection::vec(
+                (0..12u32, prop_oneof![0..90u64, 0..9_000u64, 0..YEARS_10], 0..3u8, 0..1000u64),
+                0..200,
+            )
         ) {
             let (mut expiry, mut model) = (Expiry::default(), BTreeMap::new());
-            for (slot, at, adds) in steps {
-                match (model.remove(&slot), adds) {
-                    (Some(_), _) => expiry.remove(slot),
-                    (None, true) => {
-                        expiry.insert(slot, at);
-                        model.insert(slot, at);
+            let mut now = 0;
+            for (slot, seconds, what, millis) in steps {
+                let nanos = (seconds * 1000 + millis) * 1_000_000;
+                match (model.remove(&slot), what) {
+                    (Some(_), 0) => expiry.remove(slot),
+                    (Some(kept), _) => { model.insert(slot, kept); }
+                    (None, _) => {
+                        expiry.insert(slot, now + nanos);
+                        model.insert(slot, (now, now + nanos));
                     }
-                    (None, false) => {}
                 }
-                let first = model.values().min().copied();
-                let found = expiry.due(u64::MAX).map(|slot| model[&slot]);
-                prop_assert_eq!(found, first);
-                prop_assert_eq!(expiry.due(20).is_some(), first.is_some_and(|at| at <= 20));
-                prop_assert_eq!(expiry.heap.len(), model.len());
+                if what == 2 {
+                    now += nanos / 4;
+                    while let Some(slot) = expiry.due(now) {
+                        expiry.remove(slot);
+                        let (_, end) = model.remove(&slot).unwrap();
+                        prop_assert!(end <= now);
+                    }
+                    for (began, end) in model.values() {
+                        // The wheel and the ends are each rounded to a second.
+                        let late = (end - began) / 7 + 3 * NANOS_A_SECOND;
+                        prop_assert!(end + late > now);
+                    }
+                }
             }
+        }
+    }
+
+    #[test]
+    fn within_a_minute_the_second_is_exact() {
+        let mut expiry = Expiry::default();
+        for slot in 0..60 {
+            expiry.insert(slot, u64::from(slot + 1) * NANOS_A_SECOND);
+        }
+        for slot in 0..60 {
+            let end = u64::from(slot + 1) * NANOS_A_SECOND;
+            assert_eq!(expiry.due(end - 1), None);
+            assert_eq!(expiry.due(end), Some(slot));
+            expiry.remove(slot);
         }
     }
 }

@@ -11,7 +11,7 @@ use super::expiry::Expiry;
 use super::heat::Heat;
 use super::key::Key;
 use super::policy::{self, Policy};
-use super::slab::{Held, Slab, Slot};
+use super::slab::{Cell, Held, Slab, Slot};
 use super::{Amount, Reason};
 use crate::config::checked::EvictionPolicy;
 
@@ -22,9 +22,14 @@ pub const EXPIRED_AT_ONCE: usize = 8;
 /// Entries that are evicted before the lock is given up in between.
 pub const EVICTED_AT_ONCE: usize = 32;
 
-/// Bytes of an entry's place: its slot, its links and count in the policy, its place in the heap,
-/// its two chains. All are in vectors that double, so half as much again is there on the average.
-pub const PLACE_BYTES: usize = (size_of::<Slot>() + 8 + 8 + 20 + 8) * 3 / 2;
+/// Hits that are put off.
+const RECENT_MAX: usize = 22;
+
+/// Bytes of an entry's place: its slot, its heat, its links in the policy and among the ends, its
+/// count in the policy, its two cells. All are in vectors that double, so half as much again is
+/// there on the average.
+pub const PLACE_BYTES: usize =
+    (size_of::<Slot>() + size_of::<Heat>() + 8 + 8 + 8 + 2 * size_of::<Cell>()) * 3 / 2;
 
 /// What has gone from a shard and waits to be freed.
 #[derive(Default)]
@@ -75,9 +80,25 @@ pub struct Worth {
     pub coordinator: u16,
 }
 
+/// Hits that have not been told to the policy yet, in order, all of one second.
+///
+/// A hit moves an entry in its list and counts in several places, which are lines of memory that
+/// the last thread to hit has changed and another has to fetch. Put off and done together, they
+/// are fetched at once, and one after the other only the lock and this.
+struct Recent {
+    slots: [u32; RECENT_MAX],
+    count: u32,
+    second: u32,
+}
+
 /// See the module.
+// In this order: what every hit changes is next to the lock, and apart from what it only reads.
+#[repr(C)]
 pub struct Shard {
+    recent: Recent,
     slab: Slab,
+    /// By slot.
+    heats: Vec<Heat>,
     policy: policy::Chosen,
     expiry: Expiry,
     pub bytes: usize,
@@ -88,18 +109,24 @@ pub struct Shard {
     pub parts: Vec<Part>,
 }
 
-const NANOS: u64 = 1_000_000_000;
+pub const NANOS_A_SECOND: u64 = 1_000_000_000;
 
 /// The second of a time, for [`Heat`].
 const fn second(now: u64) -> u32 {
     // 136 years.
-    (now / NANOS) as u32
+    (now / NANOS_A_SECOND) as u32
 }
 
 impl Shard {
     pub fn new(policy: EvictionPolicy) -> Self {
         Self {
+            recent: Recent {
+                slots: [0; RECENT_MAX],
+                count: 0,
+                second: 0,
+            },
             slab: Slab::new(),
+            heats: Vec::new(),
             policy: policy::Chosen::new(policy),
             expiry: Expiry::default(),
             bytes: 0,
@@ -117,9 +144,7 @@ impl Shard {
 
     /// The entry of that key, counted as used.
     pub fn get(&mut self, key: &Key, now: u64) -> Found {
-        let found = self.slab.find(key);
-        let held = found.and_then(|slot| Some((slot, self.slab.get_mut(slot)?)));
-        let Some((slot, held)) = held else {
+        let Some((slot, held)) = self.slab.find(key) else {
             self.misses += 1;
             return Found::Nothing;
         };
@@ -127,18 +152,39 @@ impl Shard {
             self.misses += 1;
             return Found::Old;
         }
-        self.hits += 1;
-        held.heat.hit(second(now));
-        self.parts[held.coordinator as usize].hits += 1;
         let entry = Arc::clone(&held.entry);
-        self.policy.hit(slot);
+        let second = second(now);
+        if self.recent.count as usize >= RECENT_MAX || self.recent.second != second {
+            self.settle();
+            self.recent.second = second;
+        }
+        self.recent.slots[self.recent.count as usize] = slot;
+        self.recent.count += 1;
         Found::Entry(entry)
+    }
+
+    /// Does what the last hits have put off. Due before anything but a hit is done or asked.
+    pub fn settle(&mut self) {
+        let Recent {
+            slots,
+            count,
+            second,
+        } = &mut self.recent;
+        let slots = &slots[..std::mem::take(count) as usize];
+        self.hits += slots.len() as u64;
+        for slot in slots {
+            self.heats[*slot as usize].hit(*second);
+            if let Some(held) = self.slab.get(*slot) {
+                self.parts[held.coordinator as usize].hits += 1;
+            }
+        }
+        self.policy.hits(slots);
     }
 
     /// Takes out the entry of that key if it is too old.
     pub fn expire_one(&mut self, key: &Key, now: u64, gone: &mut Gone) {
-        let old = |slot: &u32| self.slab.get(*slot).is_some_and(|it| it.expires <= now);
-        if let Some(slot) = self.slab.find(key).filter(old) {
+        let old = self.slab.find(key).filter(|(_, held)| held.expires <= now);
+        if let Some((slot, _)) = old {
             self.remove(slot, Some(Reason::Ttl), gone);
         }
     }
@@ -162,15 +208,19 @@ impl Shard {
             bytes,
             expires,
             coordinator,
-            heat: Heat::new(second(now)),
         });
+        let heat = Heat::new(second(now));
+        match self.heats.get_mut(slot as usize) {
+            Some(old) => *old = heat,
+            None => self.heats.push(heat),
+        }
         self.policy.insert(slot);
         self.expiry.insert(slot, expires);
     }
 
     /// Takes out the entry of that key, as one that is replaced; false if there is none.
     pub fn replace(&mut self, key: &Key, gone: &mut Gone) -> bool {
-        let found = self.slab.find(key);
+        let found = self.slab.find(key).map(|(slot, _)| slot);
         found.is_some_and(|slot| self.remove(slot, None, gone))
     }
 
@@ -217,7 +267,7 @@ impl Shard {
             let Some(held) = self.slab.get(slot).filter(|held| held.expires > now) else {
                 continue;
             };
-            let uses = f64::from(held.heat.at(second(now)));
+            let uses = f64::from(self.heats[slot as usize].at(second(now)));
             let score = uses * held.entry.cost.weight() / held.bytes as f64;
             if score > floor {
                 out.push(Worth {

@@ -38,7 +38,7 @@ const SLOTS_AT_ONCE: u32 = 256;
 
 /// A shard alone in its cache lines, so that one's lock does not slow its neighbour's. (128 bytes:
 /// x86 fetches lines in pairs.)
-#[repr(align(128))]
+#[repr(C, align(128))]
 struct Place {
     shard: Mutex<Shard>,
     /// The shard's bytes, to find the fullest without taking its lock.
@@ -192,7 +192,8 @@ impl Cache {
         };
         stats.coordinators = names.into_iter().map(part).collect();
         for place in &self.places {
-            let shard = place.shard.lock();
+            let mut shard = place.shard.lock();
+            shard.settle();
             stats.held.sum(Amount {
                 count: shard.count() as u64,
                 bytes: shard.bytes as u64,
@@ -222,7 +223,11 @@ impl Cache {
                 let worst = best.peek().filter(|_| is_full);
                 let floor = worst.map_or(0.0, |worst| worst.0.0.score);
                 let slots = start..start.saturating_add(SLOTS_AT_ONCE);
-                if !place.shard.lock().rank(slots, now, floor, &mut some) {
+                let mut shard = place.shard.lock();
+                shard.settle();
+                let is_more = shard.rank(slots, now, floor, &mut some);
+                drop(shard);
+                if !is_more {
                     break;
                 }
                 for worth in some.drain(..) {
@@ -374,6 +379,7 @@ impl Place {
     /// Works on the shard under its lock.
     fn with<R>(&self, work: impl FnOnce(&mut Shard) -> R) -> R {
         let mut shard = self.shard.lock();
+        shard.settle();
         let result = work(&mut shard);
         self.bytes.store(shard.bytes, Ordering::Relaxed);
         result

@@ -14,7 +14,7 @@ impl Policy for Fifo {
         self.list.push(&mut self.links, slot);
     }
 
-    fn hit(&mut self, _slot: u32) {}
+    fn hits(&mut self, _: &[u32]) {}
 
     fn remove(&mut self, slot: u32) {
         self.list.remove(&mut self.links, slot);

@@ -110,10 +110,12 @@ impl Policy for Lfu {
         self.used();
     }
 
-    fn hit(&mut self, slot: u32) {
-        let count = self.take(slot);
-        self.push(slot, (count + 1).min(USES_MAX));
-        self.used();
+    fn hits(&mut self, slots: &[u32]) {
+        for slot in slots {
+            let count = self.take(*slot);
+            self.push(*slot, (count + 1).min(USES_MAX));
+            self.used();
+        }
     }
 
     fn remove(&mut self, slot: u32) {

@@ -14,11 +14,13 @@ impl Policy for Lru {
         self.list.push(&mut self.links, slot);
     }
 
-    fn hit(&mut self, slot: u32) {
-        // What is asked for most is asked for again at once.
-        if self.list.newest != slot {
-            self.list.remove(&mut self.links, slot);
-            self.list.push(&mut self.links, slot);
+    fn hits(&mut self, slots: &[u32]) {
+        for slot in slots {
+            // What is asked for most is asked for again at once.
+            if self.list.newest != *slot {
+                self.list.remove(&mut self.links, *slot);
+                self.list.push(&mut self.links, *slot);
+            }
         }
     }
 

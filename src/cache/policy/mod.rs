@@ -15,8 +15,8 @@ use crate::config::checked::EvictionPolicy;
 pub trait Policy: Send {
     /// An entry has come into `slot`.
     fn insert(&mut self, slot: u32);
-    /// The entry in `slot` was used.
-    fn hit(&mut self, slot: u32);
+    /// The entries in `slots` were used, one after the other.
+    fn hits(&mut self, slots: &[u32]);
     /// The entry in `slot` has gone.
     fn remove(&mut self, slot: u32);
     /// The slot whose entry is to go next; `None` if there is none.
@@ -54,11 +54,11 @@ impl Policy for Chosen {
         }
     }
 
-    fn hit(&mut self, slot: u32) {
+    fn hits(&mut self, slots: &[u32]) {
         match self {
-            Self::Lru(lru) => lru.hit(slot),
-            Self::Lfu(lfu) => lfu.hit(slot),
-            Self::Fifo(fifo) => fifo.hit(slot),
+            Self::Lru(lru) => lru.hits(slots),
+            Self::Lfu(lfu) => lfu.hits(slots),
+            Self::Fifo(fifo) => fifo.hits(slots),
         }
     }
 
