@@ -289,6 +289,7 @@ fn compare(answers: &[Answer], calls: &[u32], size_max: usize, only: &str) {
     let hot: Vec<u32> = calls.iter().map(|call| call % HOT).collect();
     for round in 0..ROUNDS {
         for threads in THREADS {
+            if std::env::var("T").is_ok_and(|t| t != threads.to_string()) { continue; }
             // Each is the first once, and the last once.
             for turn in 0..NAMES.len() {
                 let name = NAMES[(turn + round) % NAMES.len()];
@@ -306,6 +307,7 @@ fn compare(answers: &[Answer], calls: &[u32], size_max: usize, only: &str) {
                     let share = hits as f64 / CALLS as f64;
                     hit_rates.entry(name).or_default().push(share);
                 }
+                if std::env::var("NOHOT").is_ok() { continue; }
                 play(&*contender, answers, &hot, 1, 1);
                 let (hits, took) = play(&*contender, answers, &hot, threads, HOT_PLAYS);
                 assert!(hits > (HOT_PLAYS * CALLS) as u64 / 1000 * 999, "{name}");
@@ -419,7 +421,31 @@ fn growth(policy: EvictionPolicy, threads: u64) {
     );
 }
 
+fn micro() {
+    let a = victor::sync::Mutex::new("x", 0u64);
+    let b = parking_lot::Mutex::new(0u64);
+    let arc = Arc::new(5u64);
+    let n = 10_000_000u32;
+    for _ in 0..5 {
+        let t = Instant::now();
+        for _ in 0..n { *black_box(&a).lock() += 1; }
+        let ta = t.elapsed() / n;
+        let t = Instant::now();
+        for _ in 0..n { *black_box(&b).lock() += 1; }
+        let tb = t.elapsed() / n;
+        let t = Instant::now();
+        for _ in 0..n { drop(black_box(Arc::clone(black_box(&arc)))); }
+        let tc = t.elapsed() / n;
+        let t0 = t;
+        let t = Instant::now();
+        for _ in 0..n { black_box(black_box(t).saturating_duration_since(black_box(t0))); }
+        let td = t.elapsed() / n;
+        println!("sync {ta:?} pl {tb:?} arc {tc:?} since {td:?}");
+    }
+}
+
 fn main() {
+    if std::env::var("MICRO").is_ok() { micro(); return; }
     let mut arguments = std::env::args().skip(1);
     let what = arguments.next().unwrap_or_default();
     let only = arguments.next().unwrap_or_default();

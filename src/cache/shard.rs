@@ -5,6 +5,7 @@
 //! only the shard's own are counted.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::entry::Entry;
 use super::expiry::Expiry;
@@ -15,21 +16,16 @@ use super::slab::{Cell, Held, Slab, Slot};
 use super::{Amount, Reason};
 use crate::config::checked::EvictionPolicy;
 
-/// Entries that an insert looks at for their age. More than one, so that what is too old goes
-/// sooner than it comes.
-pub const EXPIRED_AT_ONCE: usize = 8;
-
 /// Entries that are evicted before the lock is given up in between.
 pub const EVICTED_AT_ONCE: usize = 32;
 
 /// Hits that are put off.
-const RECENT_MAX: usize = 22;
+const RECENT_MAX: usize = 18;
 
-/// Bytes of an entry's place: its slot, its heat, its links in the policy and among the ends, its
-/// count in the policy, its two cells. All are in vectors that double, so half as much again is
-/// there on the average.
+/// Bytes of an entry's place: its slot, its heat, its end, its links and count in the policy, its
+/// two cells. All are in vectors that double, so half as much again is there on the average.
 pub const PLACE_BYTES: usize =
-    (size_of::<Slot>() + size_of::<Heat>() + 8 + 8 + 8 + 2 * size_of::<Cell>()) * 3 / 2;
+    (size_of::<Slot>() + size_of::<Heat>() + 4 + 16 + 2 * size_of::<Cell>()) * 3 / 2;
 
 /// What has gone from a shard and waits to be freed.
 #[derive(Default)]
@@ -86,9 +82,11 @@ pub struct Worth {
 /// the last thread to hit has changed and another has to fetch. Put off and done together, they
 /// are fetched at once, and one after the other only the lock and this.
 struct Recent {
-    slots: [u32; RECENT_MAX],
     count: u32,
     second: u32,
+    /// The end of that second.
+    until: Instant,
+    slots: [u32; RECENT_MAX],
 }
 
 /// See the module.
@@ -97,6 +95,8 @@ struct Recent {
 pub struct Shard {
     recent: Recent,
     slab: Slab,
+    /// When the cache began.
+    began: Instant,
     /// By slot.
     heats: Vec<Heat>,
     policy: policy::Chosen,
@@ -109,22 +109,16 @@ pub struct Shard {
     pub parts: Vec<Part>,
 }
 
-pub const NANOS_A_SECOND: u64 = 1_000_000_000;
-
-/// The second of a time, for [`Heat`].
-const fn second(now: u64) -> u32 {
-    // 136 years.
-    (now / NANOS_A_SECOND) as u32
-}
-
 impl Shard {
-    pub fn new(policy: EvictionPolicy) -> Self {
+    pub fn new(policy: EvictionPolicy, began: Instant) -> Self {
         Self {
             recent: Recent {
-                slots: [0; RECENT_MAX],
                 count: 0,
                 second: 0,
+                until: began,
+                slots: [0; RECENT_MAX],
             },
+            began,
             slab: Slab::new(),
             heats: Vec::new(),
             policy: policy::Chosen::new(policy),
@@ -143,7 +137,7 @@ impl Shard {
     }
 
     /// The entry of that key, counted as used.
-    pub fn get(&mut self, key: &Key, now: u64) -> Found {
+    pub fn get(&mut self, key: &Key, now: Instant) -> Found {
         let Some((slot, held)) = self.slab.find(key) else {
             self.misses += 1;
             return Found::Nothing;
@@ -153,14 +147,43 @@ impl Shard {
             return Found::Old;
         }
         let entry = Arc::clone(&held.entry);
-        let second = second(now);
-        if self.recent.count as usize >= RECENT_MAX || self.recent.second != second {
-            self.settle();
-            self.recent.second = second;
+        if now >= self.recent.until {
+            self.begin(now);
         }
-        self.recent.slots[self.recent.count as usize] = slot;
-        self.recent.count += 1;
+        let place = self.recent.slots.get_mut(self.recent.count as usize);
+        if let Some(place) = place {
+            *place = slot;
+            self.recent.count += 1;
+            return Found::Entry(entry);
+        }
+        self.settle();
+        self.recent.slots[0] = slot;
+        self.recent.count = 1;
         Found::Entry(entry)
+    }
+
+    /// Begins another second.
+    #[cold]
+    fn begin(&mut self, now: Instant) {
+        self.settle();
+        self.recent.second = self.second(now);
+        let end = u64::from(self.recent.second) + 1;
+        let until = self.began.checked_add(Duration::from_secs(end));
+        self.recent.until = until.unwrap_or(now);
+    }
+
+    /// The second of a time, for [`Heat`] and [`Expiry`].
+    fn second(&self, time: Instant) -> u32 {
+        let since = time.saturating_duration_since(self.began).as_secs();
+        // 136 years.
+        u32::try_from(since).unwrap_or(u32::MAX)
+    }
+
+    /// The first second that is not before a time.
+    fn second_after(&self, time: Instant) -> u32 {
+        let since = time.saturating_duration_since(self.began);
+        let begun = since.as_secs() + u64::from(since.subsec_nanos() > 0);
+        u32::try_from(begun).unwrap_or(u32::MAX)
     }
 
     /// Does what the last hits have put off. Due before anything but a hit is done or asked.
@@ -169,6 +192,7 @@ impl Shard {
             slots,
             count,
             second,
+            ..
         } = &mut self.recent;
         let slots = &slots[..std::mem::take(count) as usize];
         self.hits += slots.len() as u64;
@@ -182,7 +206,7 @@ impl Shard {
     }
 
     /// Takes out the entry of that key if it is too old.
-    pub fn expire_one(&mut self, key: &Key, now: u64, gone: &mut Gone) {
+    pub fn expire_one(&mut self, key: &Key, now: Instant, gone: &mut Gone) {
         let old = self.slab.find(key).filter(|(_, held)| held.expires <= now);
         if let Some((slot, _)) = old {
             self.remove(slot, Some(Reason::Ttl), gone);
@@ -190,13 +214,14 @@ impl Shard {
     }
 
     /// Takes an entry in, whose key is not in.
-    pub fn insert(&mut self, key: Key, entry: Arc<Entry>, bytes: usize, terms: Terms) {
+    pub fn insert(&mut self, key: Key, entry: Arc<Entry>, terms: Terms) {
         let Terms {
             coordinator,
+            bytes,
             expires,
             now,
         } = terms;
-        self.bytes += bytes;
+        self.bytes += bytes as usize;
         if coordinator as usize >= self.parts.len() {
             let parts = coordinator as usize + 1;
             self.parts.resize(parts, Part::default());
@@ -205,17 +230,17 @@ impl Shard {
         let slot = self.slab.insert(Held {
             key,
             entry,
-            bytes,
             expires,
+            bytes,
             coordinator,
         });
-        let heat = Heat::new(second(now));
+        let heat = Heat::new(self.second(now));
         match self.heats.get_mut(slot as usize) {
             Some(old) => *old = heat,
             None => self.heats.push(heat),
         }
         self.policy.insert(slot);
-        self.expiry.insert(slot, expires);
+        self.expiry.insert(slot, self.second_after(expires));
     }
 
     /// Takes out the entry of that key, as one that is replaced; false if there is none.
@@ -225,12 +250,10 @@ impl Shard {
     }
 
     /// Takes out a few that are too old.
-    pub fn expire(&mut self, now: u64, gone: &mut Gone) {
-        for _ in 0..EXPIRED_AT_ONCE {
-            let Some(slot) = self.expiry.due(now) else {
-                return;
-            };
-            self.remove(slot, Some(Reason::Ttl), gone);
+    pub fn expire(&mut self, now: Instant, gone: &mut Gone) {
+        let (due, count) = self.expiry.due(self.second(now));
+        for slot in &due[..count] {
+            self.remove(*slot, Some(Reason::Ttl), gone);
         }
     }
 
@@ -258,17 +281,18 @@ impl Shard {
     pub fn rank(
         &self,
         slots: std::ops::Range<u32>,
-        now: u64,
+        now: Instant,
         floor: f64,
         out: &mut Vec<Worth>,
     ) -> bool {
         let is_within = (slots.start as usize) < self.slab.slots();
+        let second = self.second(now);
         for slot in slots {
             let Some(held) = self.slab.get(slot).filter(|held| held.expires > now) else {
                 continue;
             };
-            let uses = f64::from(self.heats[slot as usize].at(second(now)));
-            let score = uses * held.entry.cost.weight() / held.bytes as f64;
+            let uses = f64::from(self.heats[slot as usize].at(second));
+            let score = uses * held.entry.cost.weight() / f64::from(held.bytes);
             if score > floor {
                 out.push(Worth {
                     score,
@@ -287,15 +311,15 @@ impl Shard {
         };
         self.policy.remove(slot);
         self.expiry.remove(slot);
-        self.bytes -= held.bytes;
+        self.bytes -= held.bytes as usize;
         let part = &mut self.parts[held.coordinator as usize].held;
         part.count -= 1;
-        part.bytes -= held.bytes as u64;
+        part.bytes -= u64::from(held.bytes);
         if let Some(reason) = reason {
             self.by_reason[reason.index()].add(held.bytes);
             gone.by_reason[reason.index()].add(held.bytes);
         }
-        gone.bytes += held.bytes;
+        gone.bytes += held.bytes as usize;
         gone.push(held.entry);
         true
     }
@@ -306,7 +330,9 @@ impl Shard {
 pub struct Terms {
     /// Its coordinator's number.
     pub coordinator: u16,
-    /// When it is too old, and what time it is: nanoseconds since the cache began.
-    pub expires: u64,
-    pub now: u64,
+    /// As [`Entry::bytes`] counted.
+    pub bytes: u32,
+    /// When it is too old.
+    pub expires: Instant,
+    pub now: Instant,
 }

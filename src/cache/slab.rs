@@ -7,6 +7,7 @@
 //! that are free are used again, and their numbers never move.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::entry::Entry;
 use super::key::Key;
@@ -22,21 +23,24 @@ const CELLS_MIN: usize = 16;
 pub struct Held {
     pub key: Key,
     pub entry: Arc<Entry>,
+    pub expires: Instant,
     /// As [`Entry::bytes`] counted.
-    pub bytes: usize,
-    /// Nanoseconds since the cache began.
-    pub expires: u64,
+    pub bytes: u32,
     /// Whose it is; see `coordinators`.
     pub coordinator: u16,
 }
 
-/// A slot, in a line of memory of its own.
-#[repr(align(64))]
-pub enum Slot {
+enum State {
     /// With the next one that is free too.
     Free(u32),
     Held(Held),
 }
+
+/// A slot, in a line of memory of its own.
+#[repr(align(64))]
+pub struct Slot(State);
+
+const _: () = assert!(size_of::<Slot>() == 64, "a line of memory");
 
 /// A place in the index.
 #[derive(Clone, Copy)]
@@ -79,9 +83,9 @@ impl Slab {
 
     /// What is in a slot.
     pub fn get(&self, slot: u32) -> Option<&Held> {
-        match self.slots.get(slot as usize)? {
-            Slot::Held(held) => Some(held),
-            Slot::Free(_) => None,
+        match &self.slots.get(slot as usize)?.0 {
+            State::Held(held) => Some(held),
+            State::Free(_) => None,
         }
     }
 
@@ -112,13 +116,13 @@ impl Slab {
         }
         let tag = tag(&held.key);
         let slot = match self.slots.get(self.free as usize) {
-            Some(Slot::Free(next)) => {
+            Some(Slot(State::Free(next))) => {
                 let slot = std::mem::replace(&mut self.free, *next);
-                self.slots[slot as usize] = Slot::Held(held);
+                self.slots[slot as usize] = Slot(State::Held(held));
                 slot
             }
             _ => {
-                self.slots.push(Slot::Held(held));
+                self.slots.push(Slot(State::Held(held)));
                 (self.slots.len() - 1) as u32
             }
         };
@@ -129,11 +133,11 @@ impl Slab {
 
     /// Empties a slot.
     pub fn remove(&mut self, slot: u32) -> Option<Held> {
-        let it = self.slots.get_mut(slot as usize)?;
-        if matches!(it, Slot::Free(_)) {
+        let Slot(state) = self.slots.get_mut(slot as usize)?;
+        if matches!(state, State::Free(_)) {
             return None;
         }
-        let Slot::Held(held) = std::mem::replace(it, Slot::Free(self.free)) else {
+        let State::Held(held) = std::mem::replace(state, State::Free(self.free)) else {
             return None;
         };
         self.free = slot;
@@ -203,7 +207,7 @@ mod tests {
     use crate::cache::tests::entry;
     use proptest::prelude::*;
     use std::collections::HashMap;
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     /// A key whose place in the table is chosen, and meets others there.
     fn key(home: u8, number: u8) -> Key {
@@ -218,7 +222,8 @@ mod tests {
             // The homes at both ends of a small table, so that runs of cells go around its end.
             steps in prop::collection::vec((prop_oneof![0..4u8, 252..=255u8], 0..6u8), 0..300)
         ) {
-            let entry = entry(1, Instant::now(), Duration::ZERO);
+            let expires = Instant::now();
+            let entry = entry(1, expires, Duration::ZERO);
             let (mut slab, mut model) = (Slab::new(), HashMap::new());
             for (home, number) in steps {
                 let key = key(home, number);
@@ -227,7 +232,7 @@ mod tests {
                     prop_assert!(slab.remove(slot).is_none());
                 } else {
                     let entry = Arc::clone(&entry);
-                    let held = Held { key, entry, bytes: 1, expires: 1, coordinator: 0 };
+                    let held = Held { key, entry, expires, bytes: 1, coordinator: 0 };
                     model.insert((home, number), slab.insert(held));
                 }
                 prop_assert_eq!(slab.count(), model.len());
