@@ -296,6 +296,7 @@ fn compare(answers: &[Answer], calls: &[u32], size_max: usize, only: &str) {
                 if !name.contains(only) {
                     continue;
                 }
+                if !std::env::var("ONLY").map_or(true, |o| o.split(',').any(|o| name == o)) { continue; }
                 let contender = contender(name, size_max);
                 let mut add = |what, calls: usize, took: Duration| {
                     let rate = calls as f64 / took.as_secs_f64();
@@ -421,31 +422,7 @@ fn growth(policy: EvictionPolicy, threads: u64) {
     );
 }
 
-fn micro() {
-    let a = victor::sync::Mutex::new("x", 0u64);
-    let b = parking_lot::Mutex::new(0u64);
-    let arc = Arc::new(5u64);
-    let n = 10_000_000u32;
-    for _ in 0..5 {
-        let t = Instant::now();
-        for _ in 0..n { *black_box(&a).lock() += 1; }
-        let ta = t.elapsed() / n;
-        let t = Instant::now();
-        for _ in 0..n { *black_box(&b).lock() += 1; }
-        let tb = t.elapsed() / n;
-        let t = Instant::now();
-        for _ in 0..n { drop(black_box(Arc::clone(black_box(&arc)))); }
-        let tc = t.elapsed() / n;
-        let t0 = t;
-        let t = Instant::now();
-        for _ in 0..n { black_box(black_box(t).saturating_duration_since(black_box(t0))); }
-        let td = t.elapsed() / n;
-        println!("sync {ta:?} pl {tb:?} arc {tc:?} since {td:?}");
-    }
-}
-
 fn main() {
-    if std::env::var("MICRO").is_ok() { micro(); return; }
     let mut arguments = std::env::args().skip(1);
     let what = arguments.next().unwrap_or_default();
     let only = arguments.next().unwrap_or_default();

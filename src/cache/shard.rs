@@ -27,11 +27,15 @@ const RECENT_MAX: usize = 18;
 pub const PLACE_BYTES: usize =
     (size_of::<Slot>() + size_of::<Heat>() + 4 + 16 + 2 * size_of::<Cell>()) * 3 / 2;
 
+/// Entries that go together without a list.
+const GONE_FIRST: usize = 3;
+
 /// What has gone from a shard and waits to be freed.
 #[derive(Default)]
 pub struct Gone {
-    /// Held until the lock is free. Mostly one goes for one that comes, and needs no list.
-    first: Option<Arc<Entry>>,
+    /// Held until the lock is free. Mostly a few go for one that comes, and need no allocation.
+    first: [Option<Arc<Entry>>; GONE_FIRST],
+    count: usize,
     others: Vec<Arc<Entry>>,
     /// What they were counted as.
     pub bytes: usize,
@@ -41,15 +45,16 @@ pub struct Gone {
 
 impl Gone {
     /// How many.
-    pub fn count(&self) -> usize {
-        usize::from(self.first.is_some()) + self.others.len()
+    pub const fn count(&self) -> usize {
+        self.count
     }
 
     fn push(&mut self, entry: Arc<Entry>) {
-        match self.first {
-            None => self.first = Some(entry),
-            Some(_) => self.others.push(entry),
+        match self.first.get_mut(self.count) {
+            Some(free) => *free = Some(entry),
+            None => self.others.push(entry),
         }
+        self.count += 1;
     }
 }
 

@@ -77,7 +77,8 @@ pub type Swept = Amount;
 impl Cache {
     /// An empty cache of that size and policy.
     pub fn new(config: &checked::Cache, now: Instant) -> Self {
-        let shards = (procfs::cores() * SHARDS_A_CORE).next_power_of_two();
+        let a = std::env::var("SHARDS").map_or(SHARDS_A_CORE, |s| s.parse().unwrap());
+        let shards = (procfs::cores() * a).next_power_of_two();
         Self::with_shards(config, now, shards.min(SHARDS_MAX))
     }
 
@@ -104,12 +105,18 @@ impl Cache {
             Found::Entry(entry) => Some(entry),
             Found::Nothing => None,
             Found::Old => {
-                let mut gone = Gone::default();
-                place.with(|shard| shard.expire_one(key, now, &mut gone));
-                self.release(gone);
+                self.expire_one(key, now);
                 None
             }
         }
+    }
+
+    #[cold]
+    fn expire_one(&self, key: &Key, now: Instant) {
+        let mut gone = Gone::default();
+        let place = self.place(key);
+        place.with(|shard| shard.expire_one(key, now, &mut gone));
+        self.release(gone);
     }
 
     /// Stores an answer, in place of an older one of the same key, and evicts what there is no

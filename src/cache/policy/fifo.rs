@@ -1,5 +1,6 @@
 //! First in, first out: whoever came first goes first, used or not.
 
+use super::lfu::Uses;
 use super::{Links, List, Policy};
 
 /// See the module.
@@ -11,7 +12,7 @@ pub struct Fifo {
 
 impl Policy for Fifo {
     fn insert(&mut self, slot: u32) {
-        self.list.push(&mut self.links, slot);
+        self.list.push(&mut self.links, slot, Uses::default());
     }
 
     fn hits(&mut self, _: &[u32]) {}

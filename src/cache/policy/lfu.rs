@@ -23,7 +23,7 @@ pub const ENTRIES_MIN: u64 = 16;
 
 /// A slot's count, as of an age.
 #[derive(Clone, Copy, Default)]
-struct Uses {
+pub(super) struct Uses {
     count: u8,
     age: u32,
 }
@@ -31,7 +31,6 @@ struct Uses {
 /// See the module.
 pub struct Lfu {
     links: Links,
-    uses: Vec<Uses>,
     lists: [List; USES_MAX as usize + 1],
     /// Which lists have entries, a bit each.
     filled: u64,
@@ -46,7 +45,6 @@ impl Default for Lfu {
     fn default() -> Self {
         Self {
             links: Links::default(),
-            uses: Vec::new(),
             lists: [List::default(); USES_MAX as usize + 1],
             filled: 0,
             entries: 0,
@@ -58,27 +56,26 @@ impl Default for Lfu {
 
 impl Lfu {
     fn push(&mut self, slot: u32, count: u8) {
-        let index = slot as usize;
-        if index >= self.uses.len() {
-            self.uses.resize(index + 1, Uses::default());
-        }
         let age = self.age;
-        self.uses[index] = Uses { count, age };
-        self.lists[count as usize].push(&mut self.links, slot);
+        let list = &mut self.lists[count as usize];
+        list.push(&mut self.links, slot, Uses { count, age });
         self.filled |= 1 << count;
     }
 
-    /// Takes a slot out of its list, and tells its count.
-    fn take(&mut self, slot: u32) -> u8 {
-        let Uses { count, age } = self.uses[slot as usize];
+    /// A slot's count.
+    fn count(&mut self, slot: u32) -> u8 {
+        let Uses { count, age } = self.links.at(slot).note;
         let halved = self.age.wrapping_sub(age).min(7);
-        let count = count >> halved;
+        count >> halved
+    }
+
+    /// Takes a slot out of the list of its count.
+    fn take(&mut self, slot: u32, count: u8) {
         let list = &mut self.lists[count as usize];
         list.remove(&mut self.links, slot);
         if list.is_empty() {
             self.filled &= !(1 << count);
         }
-        count
     }
 
     fn used(&mut self) {
@@ -112,14 +109,20 @@ impl Policy for Lfu {
 
     fn hits(&mut self, slots: &[u32]) {
         for slot in slots {
-            let count = self.take(*slot);
-            self.push(*slot, (count + 1).min(USES_MAX));
+            let count = self.count(*slot);
+            // What is asked for most is asked for again at once.
+            let stays = count == USES_MAX && self.lists[count as usize].newest == *slot;
+            if !stays {
+                self.take(*slot, count);
+                self.push(*slot, (count + 1).min(USES_MAX));
+            }
             self.used();
         }
     }
 
     fn remove(&mut self, slot: u32) {
-        self.take(slot);
+        let count = self.count(slot);
+        self.take(slot, count);
         self.entries -= 1;
     }
 

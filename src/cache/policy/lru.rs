@@ -1,5 +1,6 @@
 //! Least recently used: whoever has not been used for longest goes first.
 
+use super::lfu::Uses;
 use super::{Links, List, Policy};
 
 /// See the module.
@@ -11,7 +12,7 @@ pub struct Lru {
 
 impl Policy for Lru {
     fn insert(&mut self, slot: u32) {
-        self.list.push(&mut self.links, slot);
+        self.list.push(&mut self.links, slot, Uses::default());
     }
 
     fn hits(&mut self, slots: &[u32]) {
@@ -19,7 +20,7 @@ impl Policy for Lru {
             // What is asked for most is asked for again at once.
             if self.list.newest != *slot {
                 self.list.remove(&mut self.links, *slot);
-                self.list.push(&mut self.links, *slot);
+                self.list.push(&mut self.links, *slot, Uses::default());
             }
         }
     }

@@ -82,11 +82,13 @@ impl Policy for Chosen {
 /// No slot.
 const NONE: u32 = u32::MAX;
 
-/// A slot's neighbours in the one list it is in.
+/// A slot's neighbours in the one list it is in, and beside them, for they are needed together,
+/// what the policy notes of it.
 #[derive(Clone, Copy)]
 struct Link {
     older: u32,
     newer: u32,
+    note: lfu::Uses,
 }
 
 /// The links of all slots, by slot.
@@ -125,19 +127,17 @@ impl List {
     }
 
     /// Adds a slot that is in no list.
-    fn push(&mut self, links: &mut Links, slot: u32) {
-        let index = slot as usize;
-        if index >= links.0.len() {
-            let none = Link {
-                older: NONE,
-                newer: NONE,
-            };
-            links.0.resize(index + 1, none);
-        }
-        *links.at(slot) = Link {
+    fn push(&mut self, links: &mut Links, slot: u32, note: lfu::Uses) {
+        let link = Link {
             older: self.newest,
             newer: NONE,
+            note,
         };
+        match links.0.get_mut(slot as usize) {
+            Some(old) => *old = link,
+            // Slots are numbered as they come.
+            None => links.0.push(link),
+        }
         match self.newest {
             NONE => self.oldest = slot,
             newest => links.at(newest).newer = slot,
@@ -147,7 +147,7 @@ impl List {
 
     /// Takes out a slot that is in this list.
     fn remove(&mut self, links: &mut Links, slot: u32) {
-        let Link { older, newer } = *links.at(slot);
+        let Link { older, newer, .. } = *links.at(slot);
         match older {
             NONE => self.oldest = newer,
             older => links.at(older).newer = newer,
