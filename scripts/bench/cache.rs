@@ -231,6 +231,15 @@ fn trace(rng: &mut fastrand::Rng) -> Vec<u32> {
     (0..CALLS).map(draw).collect()
 }
 
+/// Keeps a thread on one core, so that two threads are on two, however busy the machine is.
+fn pin(number: usize) {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(number % cores);
+    // Where it is forbidden, it is measured without.
+    let _ = rustix::thread::sched_setaffinity(None, &set);
+}
+
 /// Plays the trace so many times, in so many threads, each its part of it: hits, and how long it
 /// took.
 fn play(
@@ -243,9 +252,11 @@ fn play(
     let hits = AtomicU64::new(0);
     let started = Instant::now();
     std::thread::scope(|scope| {
-        for part in calls.chunks(calls.len().div_ceil(threads)) {
+        let parts = calls.chunks(calls.len().div_ceil(threads));
+        for (number, part) in parts.enumerate() {
             let hits = &hits;
             scope.spawn(move || {
+                pin(number);
                 let mut own = 0;
                 for some in std::iter::repeat_n(part, times).flat_map(|it| it.chunks(CALLS_A_TIME))
                 {
@@ -280,23 +291,35 @@ fn spread(mut numbers: Vec<f64>, unit: f64) -> String {
     format!("{median:.2} ({:.2} to {:.2})", at(0), at(last))
 }
 
+/// What is to be measured: those contenders, on so many threads; empty for all.
+struct Only {
+    names: String,
+    threads: String,
+}
+
+impl Only {
+    fn takes(&self, name: &str, threads: usize) -> bool {
+        let is_named = self.names.split(',').any(|own| own == name);
+        let is_counted = self.threads == threads.to_string();
+        (is_named || self.names.is_empty()) && (is_counted || self.threads.is_empty())
+    }
+}
+
 /// Rates by what is measured, the number of threads, and the contender.
 type Rates = BTreeMap<(&'static str, usize, &'static str), Vec<f64>>;
 
-fn compare(answers: &[Answer], calls: &[u32], size_max: usize, only: &str) {
+fn compare(answers: &[Answer], calls: &[u32], size_max: usize, only: &Only) {
     let mut hit_rates: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     let mut rates = Rates::new();
     let hot: Vec<u32> = calls.iter().map(|call| call % HOT).collect();
     for round in 0..ROUNDS {
         for threads in THREADS {
-            if std::env::var("T").is_ok_and(|t| t != threads.to_string()) { continue; }
             // Each is the first once, and the last once.
             for turn in 0..NAMES.len() {
                 let name = NAMES[(turn + round) % NAMES.len()];
-                if !name.contains(only) {
+                if !only.takes(name, threads) {
                     continue;
                 }
-                if !std::env::var("ONLY").map_or(true, |o| o.split(',').any(|o| name == o)) { continue; }
                 let contender = contender(name, size_max);
                 let mut add = |what, calls: usize, took: Duration| {
                     let rate = calls as f64 / took.as_secs_f64();
@@ -308,7 +331,6 @@ fn compare(answers: &[Answer], calls: &[u32], size_max: usize, only: &str) {
                     let share = hits as f64 / CALLS as f64;
                     hit_rates.entry(name).or_default().push(share);
                 }
-                if std::env::var("NOHOT").is_ok() { continue; }
                 play(&*contender, answers, &hot, 1, 1);
                 let (hits, took) = play(&*contender, answers, &hot, threads, HOT_PLAYS);
                 assert!(hits > (HOT_PLAYS * CALLS) as u64 / 1000 * 999, "{name}");
@@ -321,7 +343,9 @@ fn compare(answers: &[Answer], calls: &[u32], size_max: usize, only: &str) {
     }
     for ((what, threads, name), own) in &rates {
         let beside = |others: &[&'static str]| {
-            let all = others.iter().filter_map(|other| rates.get(&(*what, *threads, *other)));
+            let all = others
+                .iter()
+                .filter_map(|other| rates.get(&(*what, *threads, *other)));
             let best = all.map(|rates| median(rates)).fold(f64::NAN, f64::max);
             median(own) / best
         };
@@ -381,7 +405,10 @@ fn memory() -> [usize; 2] {
     let _ = tikv_jemalloc_ctl::epoch::advance();
     let allocated = tikv_jemalloc_ctl::stats::allocated::read().unwrap_or(0);
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm.split(' ').nth(1).and_then(|field| field.parse::<usize>().ok());
+    let pages = statm
+        .split(' ')
+        .nth(1)
+        .and_then(|field| field.parse::<usize>().ok());
     [allocated, pages.unwrap_or(0) * 4096]
 }
 
@@ -411,7 +438,11 @@ fn growth(policy: EvictionPolicy, threads: u64) {
     let after = memory();
     let grown = |index: usize| {
         let grown = after[index].saturating_sub(before[index]) as f64;
-        format!("{:.1} MiB ({:.3})", grown / 1048576.0, grown / held.bytes as f64)
+        format!(
+            "{:.1} MiB ({:.3})",
+            grown / 1048576.0,
+            grown / held.bytes as f64
+        )
     };
     println!(
         "memory, {policy:?}, {threads} threads: {} entries counted as {:.1} MiB; allocated {}, resident {}",
@@ -424,8 +455,12 @@ fn growth(policy: EvictionPolicy, threads: u64) {
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    let what = arguments.next().unwrap_or_default();
-    let only = arguments.next().unwrap_or_default();
+    let mut argument = || arguments.next().unwrap_or_default();
+    let what = argument();
+    let only = Only {
+        names: argument(),
+        threads: argument(),
+    };
     if "memory".starts_with(&what) {
         growth(EvictionPolicy::Lru, 1);
         growth(EvictionPolicy::Lfu, 8);

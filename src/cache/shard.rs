@@ -145,6 +145,11 @@ impl Shard {
     pub fn get(&mut self, key: &Key, now: Instant) -> Found {
         let Some((slot, held)) = self.slab.find(key) else {
             self.misses += 1;
+            // What is missed comes, and something goes for it: memory that nobody has used for
+            // longest, which is far away.
+            if let Some(victim) = self.policy.victim() {
+                self.slab.fetch_to_remove(victim);
+            }
             return Found::Nothing;
         };
         if held.expires <= now {
@@ -201,11 +206,20 @@ impl Shard {
         } = &mut self.recent;
         let slots = &slots[..std::mem::take(count) as usize];
         self.hits += slots.len() as u64;
+        // Mostly all are of one coordinator's.
+        let (mut coordinator, mut hits) = (0, 0);
         for slot in slots {
             self.heats[*slot as usize].hit(*second);
             if let Some(held) = self.slab.get(*slot) {
-                self.parts[held.coordinator as usize].hits += 1;
+                if held.coordinator != coordinator {
+                    self.parts[coordinator as usize].hits += std::mem::take(&mut hits);
+                    coordinator = held.coordinator;
+                }
+                hits += 1;
             }
+        }
+        if hits > 0 {
+            self.parts[coordinator as usize].hits += hits;
         }
         self.policy.hits(slots);
     }
@@ -265,7 +279,11 @@ impl Shard {
     /// Takes out the next one to go; false if there is none.
     pub fn evict(&mut self, gone: &mut Gone) -> bool {
         let victim = self.policy.victim();
-        victim.is_some_and(|slot| self.remove(slot, Some(Reason::Size), gone))
+        let is_gone = victim.is_some_and(|slot| self.remove(slot, Some(Reason::Size), gone));
+        if let Some(next) = self.policy.victim() {
+            self.slab.fetch(next);
+        }
+        is_gone
     }
 
     /// Takes out what is in `slots` and of that coordinator, or of any. False if there are no

@@ -55,6 +55,7 @@ impl Default for Lfu {
 }
 
 impl Lfu {
+    #[inline(always)]
     fn push(&mut self, slot: u32, count: u8) {
         let age = self.age;
         let list = &mut self.lists[count as usize];
@@ -70,6 +71,7 @@ impl Lfu {
     }
 
     /// Takes a slot out of the list of its count.
+    #[inline(always)]
     fn take(&mut self, slot: u32, count: u8) {
         let list = &mut self.lists[count as usize];
         list.remove(&mut self.links, slot);
@@ -78,6 +80,7 @@ impl Lfu {
         }
     }
 
+    #[inline(always)]
     fn used(&mut self) {
         self.since += 1;
         if self.since >= SAMPLE * self.entries.max(ENTRIES_MIN) {
@@ -85,6 +88,7 @@ impl Lfu {
         }
     }
 
+    #[cold]
     fn halve(&mut self) {
         self.since = 0;
         self.age = self.age.wrapping_add(1);
@@ -108,6 +112,7 @@ impl Policy for Lfu {
     }
 
     fn hits(&mut self, slots: &[u32]) {
+        self.links.fetch(slots);
         for slot in slots {
             let count = self.count(*slot);
             // What is asked for most is asked for again at once.

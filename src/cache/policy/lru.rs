@@ -16,6 +16,7 @@ impl Policy for Lru {
     }
 
     fn hits(&mut self, slots: &[u32]) {
+        self.links.fetch(slots);
         for slot in slots {
             // What is asked for most is asked for again at once.
             if self.list.newest != *slot {

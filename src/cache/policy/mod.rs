@@ -9,6 +9,8 @@ pub mod fifo;
 pub mod lfu;
 pub mod lru;
 
+use prefetch_index::prefetch_index;
+
 use crate::config::checked::EvictionPolicy;
 
 /// The order in which entries go. A slot is inserted once before it is hit or removed.
@@ -96,6 +98,13 @@ struct Link {
 struct Links(Vec<Link>);
 
 impl Links {
+    /// Has the links of some slots fetched, all at once.
+    fn fetch(&self, slots: &[u32]) {
+        for slot in slots {
+            prefetch_index(&self.0, *slot as usize);
+        }
+    }
+
     fn at(&mut self, slot: u32) -> &mut Link {
         &mut self.0[slot as usize]
     }
