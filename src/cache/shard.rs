@@ -20,7 +20,7 @@ use crate::config::checked::EvictionPolicy;
 pub const EVICTED_AT_ONCE: usize = 32;
 
 /// Hits that are put off.
-const RECENT_MAX: usize = 18;
+const RECENT_MAX: usize = 46;
 
 /// Bytes of an entry's place: its slot, its heat, its end, its links and count in the policy, its
 /// two cells. All are in vectors that double, so half as much again is there on the average.
@@ -142,6 +142,7 @@ impl Shard {
     }
 
     /// The entry of that key, counted as used.
+    #[inline]
     pub fn get(&mut self, key: &Key, now: Instant) -> Found {
         let Some((slot, held)) = self.slab.find(key) else {
             self.misses += 1;
@@ -253,7 +254,10 @@ impl Shard {
             bytes,
             coordinator,
         });
-        let heat = Heat::new(self.second(now));
+        if now >= self.recent.until {
+            self.begin(now);
+        }
+        let heat = Heat::new(self.recent.second);
         match self.heats.get_mut(slot as usize) {
             Some(old) => *old = heat,
             None => self.heats.push(heat),
@@ -270,7 +274,10 @@ impl Shard {
 
     /// Takes out a few that are too old.
     pub fn expire(&mut self, now: Instant, gone: &mut Gone) {
-        let (due, count) = self.expiry.due(self.second(now));
+        if now >= self.recent.until {
+            self.begin(now);
+        }
+        let (due, count) = self.expiry.due(self.recent.second);
         for slot in &due[..count] {
             self.remove(*slot, Some(Reason::Ttl), gone);
         }
