@@ -391,8 +391,8 @@ fn keys() {
     }
 }
 
-/// Sizes of answers, from an embedding's error to a long answer with tools.
-const LENGTHS: std::ops::Range<f64> = 200.0..200_000.0;
+/// Sizes of answers, in bytes: of all kinds, and small ones only, where places weigh most.
+const LENGTHS: [(f64, f64); 2] = [(200.0, 200_000.0), (200.0, 2000.0)];
 
 /// The cache whose memory is measured, and how much goes through it.
 const MEMORY: usize = 256 << 20;
@@ -412,7 +412,7 @@ fn memory() -> [usize; 2] {
     [allocated, pages.unwrap_or(0) * 4096]
 }
 
-fn growth(policy: EvictionPolicy, threads: u64) {
+fn growth(policy: EvictionPolicy, threads: u64, (shortest, longest): (f64, f64)) {
     let before = memory();
     let cache = Cache::new(&config(MEMORY, policy), Instant::now());
     std::thread::scope(|scope| {
@@ -422,7 +422,7 @@ fn growth(policy: EvictionPolicy, threads: u64) {
                 let mut rng = fastrand::Rng::with_seed(thread);
                 let mut inserted = 0;
                 while inserted < (CHURN + 1) * MEMORY / threads as usize {
-                    let (low, high) = (LENGTHS.start.ln(), LENGTHS.end.ln());
+                    let (low, high) = (shortest.ln(), longest.ln());
                     let length = (low + rng.f64() * (high - low)).exp() as usize;
                     let Answer { mut key, entry } = sized(rng.usize(..), length);
                     inserted += entry.bytes();
@@ -445,7 +445,7 @@ fn growth(policy: EvictionPolicy, threads: u64) {
         )
     };
     println!(
-        "memory, {policy:?}, {threads} threads: {} entries counted as {:.1} MiB; allocated {}, resident {}",
+        "memory, {policy:?}, {threads} threads, {shortest} to {longest} B: {} entries counted as {:.1} MiB; allocated {}, resident {}",
         held.count,
         held.bytes as f64 / 1048576.0,
         grown(0),
@@ -462,8 +462,10 @@ fn main() {
         threads: argument(),
     };
     if "memory".starts_with(&what) {
-        growth(EvictionPolicy::Lru, 1);
-        growth(EvictionPolicy::Lfu, 8);
+        for lengths in LENGTHS {
+            growth(EvictionPolicy::Lru, 1, lengths);
+            growth(EvictionPolicy::Lfu, 8, lengths);
+        }
     }
     if "keys".starts_with(&what) {
         keys();

@@ -336,6 +336,7 @@ impl Shard {
     }
 
     fn remove(&mut self, slot: u32, reason: Option<Reason>, gone: &mut Gone) -> bool {
+        debug_assert!(self.recent.count == 0, "a hit of it may have been put off");
         let Some(held) = self.slab.remove(slot) else {
             return false;
         };

@@ -77,8 +77,7 @@ pub type Swept = Amount;
 impl Cache {
     /// An empty cache of that size and policy.
     pub fn new(config: &checked::Cache, now: Instant) -> Self {
-        let a = std::env::var("SHARDS").map_or(SHARDS_A_CORE, |s| s.parse().unwrap());
-        let shards = (procfs::cores() * a).next_power_of_two();
+        let shards = (procfs::cores() * SHARDS_A_CORE).next_power_of_two();
         Self::with_shards(config, now, shards.min(SHARDS_MAX))
     }
 

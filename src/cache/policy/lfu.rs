@@ -9,7 +9,7 @@
 //! joins the lists pairwise; what it does to the count that a slot remembers is made up for when
 //! the slot is next looked at.
 
-use super::{Links, List, Policy};
+use super::{Links, Policy};
 
 /// The highest count: one list for each, and one bit of a word.
 pub const USES_MAX: u8 = 63;
@@ -30,8 +30,8 @@ pub(super) struct Uses {
 
 /// See the module.
 pub struct Lfu {
+    /// A list for each count.
     links: Links,
-    lists: [List; USES_MAX as usize + 1],
     /// Which lists have entries, a bit each.
     filled: u64,
     entries: u64,
@@ -44,8 +44,7 @@ pub struct Lfu {
 impl Default for Lfu {
     fn default() -> Self {
         Self {
-            links: Links::default(),
-            lists: [List::default(); USES_MAX as usize + 1],
+            links: Links::new(u32::from(USES_MAX) + 1),
             filled: 0,
             entries: 0,
             since: 0,
@@ -55,32 +54,30 @@ impl Default for Lfu {
 }
 
 impl Lfu {
-    #[inline(always)]
+    #[inline]
     fn push(&mut self, slot: u32, count: u8) {
         let age = self.age;
-        let list = &mut self.lists[count as usize];
-        list.push(&mut self.links, slot, Uses { count, age });
+        self.links.push(count.into(), slot, Uses { count, age });
         self.filled |= 1 << count;
     }
 
     /// A slot's count.
-    fn count(&mut self, slot: u32) -> u8 {
-        let Uses { count, age } = self.links.at(slot).note;
+    #[inline]
+    fn count(&self, slot: u32) -> u8 {
+        let Uses { count, age } = self.links.note(slot);
         let halved = self.age.wrapping_sub(age).min(7);
         count >> halved
     }
 
     /// Takes a slot out of the list of its count.
-    #[inline(always)]
+    #[inline]
     fn take(&mut self, slot: u32, count: u8) {
-        let list = &mut self.lists[count as usize];
-        list.remove(&mut self.links, slot);
-        if list.is_empty() {
-            self.filled &= !(1 << count);
-        }
+        self.links.remove(slot);
+        // Without a branch, as in the links.
+        self.filled &= !(u64::from(self.links.is_empty(count.into())) << count);
     }
 
-    #[inline(always)]
+    #[inline]
     fn used(&mut self) {
         self.since += 1;
         if self.since >= SAMPLE * self.entries.max(ENTRIES_MIN) {
@@ -93,11 +90,12 @@ impl Lfu {
         self.since = 0;
         self.age = self.age.wrapping_add(1);
         self.filled = 0;
-        for count in 0..self.lists.len() {
-            let list = std::mem::take(&mut self.lists[count]);
+        for count in 0..=u32::from(USES_MAX) {
             // The one used more often is the one that goes later.
-            self.lists[count / 2].append(&mut self.links, list);
-            if !self.lists[count / 2].is_empty() {
+            if count > 0 {
+                self.links.append(count / 2, count);
+            }
+            if !self.links.is_empty(count / 2) {
                 self.filled |= 1 << (count / 2);
             }
         }
@@ -116,7 +114,7 @@ impl Policy for Lfu {
         for slot in slots {
             let count = self.count(*slot);
             // What is asked for most is asked for again at once.
-            let stays = count == USES_MAX && self.lists[count as usize].newest == *slot;
+            let stays = count == USES_MAX && self.links.is_newest(count.into(), *slot);
             if !stays {
                 self.take(*slot, count);
                 self.push(*slot, (count + 1).min(USES_MAX));
@@ -132,7 +130,8 @@ impl Policy for Lfu {
     }
 
     fn victim(&self) -> Option<u32> {
-        let lowest = self.lists.get(self.filled.trailing_zeros() as usize)?;
-        lowest.oldest()
+        // 64 if there is none.
+        let lowest = self.filled.trailing_zeros();
+        (lowest <= u32::from(USES_MAX)).then(|| self.links.oldest(lowest))?
     }
 }
