@@ -146,11 +146,6 @@ impl Shard {
     pub fn get(&mut self, key: &Key, now: Instant) -> Found {
         let Some((slot, held)) = self.slab.find(key) else {
             self.misses += 1;
-            // What is missed comes, and something goes for it: memory that nobody has used for
-            // longest, which is far away.
-            if let Some(victim) = self.policy.victim() {
-                self.slab.fetch_to_remove(victim);
-            }
             return Found::Nothing;
         };
         if held.expires <= now {
@@ -286,11 +281,7 @@ impl Shard {
     /// Takes out the next one to go; false if there is none.
     pub fn evict(&mut self, gone: &mut Gone) -> bool {
         let victim = self.policy.victim();
-        let is_gone = victim.is_some_and(|slot| self.remove(slot, Some(Reason::Size), gone));
-        if let Some(next) = self.policy.victim() {
-            self.slab.fetch(next);
-        }
-        is_gone
+        victim.is_some_and(|slot| self.remove(slot, Some(Reason::Size), gone))
     }
 
     /// Takes out what is in `slots` and of that coordinator, or of any. False if there are no

@@ -9,8 +9,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use prefetch_index::prefetch_index;
-
 use super::entry::Entry;
 use super::key::Key;
 
@@ -107,19 +105,6 @@ impl Slab {
                 return Some((cell.slot, held));
             }
             at = self.after(at);
-        }
-    }
-
-    /// Has a slot's line of memory fetched, for when it is asked for.
-    pub fn fetch(&self, slot: u32) {
-        prefetch_index(&self.slots, slot as usize);
-    }
-
-    /// Has fetched what is changed to take out what is in a slot: the entry's count, and its cell.
-    pub fn fetch_to_remove(&self, slot: u32) {
-        if let Some(held) = self.get(slot) {
-            prefetch_index(std::slice::from_ref(&*held.entry), 0);
-            prefetch_index(&self.cells, self.home(tag(&held.key)));
         }
     }
 

@@ -110,7 +110,6 @@ impl Policy for Lfu {
     }
 
     fn hits(&mut self, slots: &[u32]) {
-        self.links.fetch(slots);
         for slot in slots {
             let count = self.count(*slot);
             // What is asked for most is asked for again at once.

@@ -25,7 +25,6 @@ impl Policy for Lru {
     }
 
     fn hits(&mut self, slots: &[u32]) {
-        self.links.fetch(slots);
         for slot in slots {
             // What is asked for most is asked for again at once.
             if !self.links.is_newest(LIST, *slot) {

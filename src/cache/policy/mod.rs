@@ -9,8 +9,6 @@ pub mod fifo;
 pub mod lfu;
 pub mod lru;
 
-use prefetch_index::prefetch_index;
-
 use crate::config::checked::EvictionPolicy;
 
 /// The order in which entries go. A slot is inserted once before it is hit or removed.
@@ -111,13 +109,6 @@ impl Links {
         Self {
             links: (0..heads).map(head).collect(),
             heads,
-        }
-    }
-
-    /// Has the links of some slots fetched, all at once.
-    fn fetch(&self, slots: &[u32]) {
-        for slot in slots {
-            prefetch_index(&self.links, (self.heads + slot) as usize);
         }
     }
 
