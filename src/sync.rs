@@ -40,14 +40,12 @@ impl<T> Mutex<T> {
 
 impl<T: ?Sized> Mutex<T> {
     /// Takes the lock, waiting for it if another thread has it.
+    #[inline]
     pub fn lock(&self) -> MutexGuard<'_, T> {
         let turn = self.model.lock();
         let inner = match self.inner.try_lock() {
             Some(guard) => guard,
-            None => {
-                let _waiting = thread::waiting_for_lock(self.name, &self.holder);
-                self.inner.lock()
-            }
+            None => self.wait(),
         };
         self.holder.store(thread::current_slot(), Ordering::Relaxed);
         MutexGuard {
@@ -55,6 +53,12 @@ impl<T: ?Sized> Mutex<T> {
             inner,
             turn,
         }
+    }
+
+    #[cold]
+    fn wait(&self) -> parking_lot::MutexGuard<'_, T> {
+        let _waiting = thread::waiting_for_lock(self.name, &self.holder);
+        self.inner.lock()
     }
 
     /// Takes the lock if it is free.

@@ -4,7 +4,10 @@
 //!
 //! Calls are drawn from a Zipf distribution, as requests to web caches are (Breslau et al., "Web
 //! Caching and Zipf-like Distributions", 1999); answers have 0.25 to 16 KiB, small ones more often.
-//! Every contender holds the same `Arc`s. Start reading at [`main`].
+//! What all contenders do alike is left in the time, for it is part of their use: they hold and
+//! hand out the same `Arc`s under the same keys, whose `Hash` is one word, and each insert weighs
+//! its answer once. The others weigh it here and keep the weight, since they ask for it again when
+//! it goes. Nobody else has a TTL. Start reading at [`main`].
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -14,7 +17,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use victor::cache::{Body, Cache, Cost, Entry, Key, Place};
 use victor::config::checked::{self, EvictionPolicy};
-use victor::sync::Mutex;
 use victor::wire::Endpoint;
 use victor::wire::usage::Usage;
 
@@ -24,10 +26,15 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 const KEYS: usize = 50_000;
 const CALLS: usize = 1_000_000;
 const EXPONENT: f64 = 0.9;
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 6;
+const THREADS: [usize; 3] = [1, 2, 8];
+
+/// Answers that are asked for when all are to be hits, and how often the trace is played for that.
+const HOT: u32 = 1000;
+const HOT_PLAYS: usize = 3;
 
 /// Calls for which the clock is read once. In the daemon a call has read it long before it gets to
-/// the cache, which is handed that time; moka, which also has TTLs here, reads its own.
+/// the cache, which is handed that time.
 const CALLS_A_TIME: usize = 64;
 
 /// A call of the trace: what is asked for, and what is answered.
@@ -38,15 +45,31 @@ struct Answer {
 
 /// Something that keeps answers.
 trait Contender: Sync {
-    fn get(&self, key: &Key, now: Instant) -> bool;
+    fn get(&self, key: &Key, now: Instant) -> Option<Arc<Entry>>;
     fn insert(&self, answer: &Answer, now: Instant);
+}
+
+/// An answer with its weight, for those who do not keep that.
+#[derive(Clone)]
+struct Weighed {
+    entry: Arc<Entry>,
+    bytes: usize,
+}
+
+impl Weighed {
+    fn new(answer: &Answer) -> Self {
+        Self {
+            entry: Arc::clone(&answer.entry),
+            bytes: answer.entry.bytes(),
+        }
+    }
 }
 
 struct Ours(Cache);
 
 impl Contender for Ours {
-    fn get(&self, key: &Key, now: Instant) -> bool {
-        self.0.get(key, now).is_some()
+    fn get(&self, key: &Key, now: Instant) -> Option<Arc<Entry>> {
+        self.0.get(key, now)
     }
 
     fn insert(&self, answer: &Answer, now: Instant) {
@@ -55,65 +78,66 @@ impl Contender for Ours {
     }
 }
 
-struct Moka(moka::sync::Cache<Key, Arc<Entry>>);
+struct Moka(moka::sync::Cache<Key, Weighed>);
 
 impl Contender for Moka {
-    fn get(&self, key: &Key, _: Instant) -> bool {
-        self.0.get(key).is_some()
+    fn get(&self, key: &Key, _: Instant) -> Option<Arc<Entry>> {
+        self.0.get(key).map(|weighed| weighed.entry)
     }
 
     fn insert(&self, answer: &Answer, _: Instant) {
-        self.0.insert(answer.key, Arc::clone(&answer.entry));
+        self.0.insert(answer.key, Weighed::new(answer));
     }
 }
 
 #[derive(Clone)]
 struct Bytes;
 
-impl quick_cache::Weighter<Key, Arc<Entry>> for Bytes {
-    fn weight(&self, _: &Key, entry: &Arc<Entry>) -> u64 {
-        entry.bytes() as u64
+impl quick_cache::Weighter<Key, Weighed> for Bytes {
+    fn weight(&self, _: &Key, weighed: &Weighed) -> u64 {
+        weighed.bytes as u64
     }
 }
 
-struct Quick(quick_cache::sync::Cache<Key, Arc<Entry>, Bytes>);
+struct Quick(quick_cache::sync::Cache<Key, Weighed, Bytes>);
 
 impl Contender for Quick {
-    fn get(&self, key: &Key, _: Instant) -> bool {
-        self.0.get(key).is_some()
+    fn get(&self, key: &Key, _: Instant) -> Option<Arc<Entry>> {
+        self.0.get(key).map(|weighed| weighed.entry)
     }
 
     fn insert(&self, answer: &Answer, _: Instant) {
-        self.0.insert(answer.key, Arc::clone(&answer.entry));
+        self.0.insert(answer.key, Weighed::new(answer));
     }
 }
 
 struct Held {
-    lru: lru::LruCache<Key, Arc<Entry>>,
+    lru: lru::LruCache<Key, Weighed>,
     bytes: usize,
     size_max: usize,
 }
 
 /// The crate `lru` has no bound of bytes, so it gets one here.
-struct Locked(Mutex<Held>);
+struct Locked(parking_lot::Mutex<Held>);
 
 impl Contender for Locked {
-    fn get(&self, key: &Key, _: Instant) -> bool {
-        self.0.lock().lru.get(key).cloned().is_some()
+    fn get(&self, key: &Key, _: Instant) -> Option<Arc<Entry>> {
+        let mut held = self.0.lock();
+        held.lru.get(key).map(|weighed| Arc::clone(&weighed.entry))
     }
 
     fn insert(&self, answer: &Answer, _: Instant) {
-        let entry = Arc::clone(&answer.entry);
+        let weighed = Weighed::new(answer);
         let mut held = self.0.lock();
-        held.bytes += entry.bytes();
-        if let Some((_, old)) = held.lru.push(answer.key, entry) {
-            held.bytes -= old.bytes();
+        held.bytes += weighed.bytes;
+        if let Some((_, old)) = held.lru.push(answer.key, weighed) {
+            held.bytes -= old.bytes;
         }
         while held.bytes > held.size_max {
             let Some((_, old)) = held.lru.pop_lru() else {
                 break;
             };
-            held.bytes -= old.bytes();
+            held.bytes -= old.bytes;
         }
     }
 }
@@ -135,9 +159,8 @@ fn contender(name: &str, size_max: usize) -> Box<dyn Contender> {
         "victor fifo" => ours(EvictionPolicy::Fifo),
         "moka" => Box::new(Moka(
             moka::sync::Cache::builder()
-                .weigher(|_: &Key, entry: &Arc<Entry>| entry.bytes() as u32)
+                .weigher(|_: &Key, weighed: &Weighed| weighed.bytes as u32)
                 .max_capacity(size_max as u64)
-                .time_to_live(Duration::from_secs(3600))
                 .build(),
         )),
         "quick_cache" => Box::new(Quick(quick_cache::sync::Cache::with_weighter(
@@ -145,14 +168,11 @@ fn contender(name: &str, size_max: usize) -> Box<dyn Contender> {
             size_max as u64,
             Bytes,
         ))),
-        _ => Box::new(Locked(Mutex::new(
-            "bench.lru",
-            Held {
-                lru: lru::LruCache::unbounded(),
-                bytes: 0,
-                size_max,
-            },
-        ))),
+        _ => Box::new(Locked(parking_lot::Mutex::new(Held {
+            lru: lru::LruCache::unbounded(),
+            bytes: 0,
+            size_max,
+        }))),
     }
 }
 
@@ -175,7 +195,10 @@ fn config(max_size_bytes: usize, eviction_policy: EvictionPolicy) -> checked::Ca
 fn answer(number: usize, rng: &mut fastrand::Rng) -> Answer {
     // 256 bytes, doubled up to six times, each time half as often.
     let doubled = rng.u32(1..64).trailing_zeros();
-    let length = (256 << doubled) + rng.usize(0..256 << doubled);
+    sized(number, (256 << doubled) + rng.usize(0..256 << doubled))
+}
+
+fn sized(number: usize, length: usize) -> Answer {
     Answer {
         key: Key::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes()),
         entry: Arc::new(Entry {
@@ -212,25 +235,39 @@ fn trace(rng: &mut fastrand::Rng) -> Vec<u32> {
     (0..CALLS).map(draw).collect()
 }
 
-/// Plays the trace in so many threads, each its part of it: hits, and how long it took.
+/// Keeps a thread on one core, so that two threads are on two, however busy the machine is.
+fn pin(number: usize) {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(number % cores);
+    // Where it is forbidden, it is measured without.
+    let _ = rustix::thread::sched_setaffinity(None, &set);
+}
+
+/// Plays the trace so many times, in so many threads, each its part of it: hits, and how long it
+/// took.
 fn play(
     contender: &dyn Contender,
     answers: &[Answer],
     calls: &[u32],
     threads: usize,
+    times: usize,
 ) -> (u64, Duration) {
     let hits = AtomicU64::new(0);
     let started = Instant::now();
     std::thread::scope(|scope| {
-        for part in calls.chunks(calls.len().div_ceil(threads)) {
+        let parts = calls.chunks(calls.len().div_ceil(threads));
+        for (number, part) in parts.enumerate() {
             let hits = &hits;
             scope.spawn(move || {
+                pin(number);
                 let mut own = 0;
-                for some in part.chunks(CALLS_A_TIME) {
+                for some in std::iter::repeat_n(part, times).flat_map(|it| it.chunks(CALLS_A_TIME))
+                {
                     let now = Instant::now();
                     for call in some {
                         let answer = &answers[*call as usize];
-                        if contender.get(&answer.key, now) {
+                        if contender.get(&answer.key, now).is_some() {
                             own += 1;
                         } else {
                             contender.insert(answer, now);
@@ -244,6 +281,12 @@ fn play(
     (hits.into_inner(), started.elapsed())
 }
 
+fn median(numbers: &[f64]) -> f64 {
+    let mut numbers = numbers.to_vec();
+    numbers.sort_by(f64::total_cmp);
+    numbers[numbers.len() / 2]
+}
+
 /// The median of some numbers with the lowest and the highest.
 fn spread(mut numbers: Vec<f64>, unit: f64) -> String {
     numbers.sort_by(f64::total_cmp);
@@ -252,42 +295,70 @@ fn spread(mut numbers: Vec<f64>, unit: f64) -> String {
     format!("{median:.2} ({:.2} to {:.2})", at(0), at(last))
 }
 
-fn compare(answers: &[Answer], calls: &[u32], size_max: usize) {
+/// What is to be measured: those contenders, on so many threads; empty for all.
+struct Only {
+    names: String,
+    threads: String,
+}
+
+impl Only {
+    fn takes(&self, name: &str, threads: usize) -> bool {
+        let is_named = self.names.split(',').any(|own| own == name);
+        let is_counted = self.threads == threads.to_string();
+        (is_named || self.names.is_empty()) && (is_counted || self.threads.is_empty())
+    }
+}
+
+/// Rates by what is measured, the number of threads, and the contender.
+type Rates = BTreeMap<(&'static str, usize, &'static str), Vec<f64>>;
+
+fn compare(answers: &[Answer], calls: &[u32], size_max: usize, only: &Only) {
     let mut hit_rates: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-    let mut mixed: BTreeMap<(usize, &str), Vec<f64>> = BTreeMap::new();
-    let mut hits_only: BTreeMap<(usize, &str), Vec<f64>> = BTreeMap::new();
-    let hot: Vec<u32> = calls.iter().map(|call| call % 1000).collect();
+    let mut rates = Rates::new();
+    let hot: Vec<u32> = calls.iter().map(|call| call % HOT).collect();
     for round in 0..ROUNDS {
-        for turn in 0..NAMES.len() {
+        for threads in THREADS {
             // Each is the first once, and the last once.
-            let name = NAMES[(turn + round * 2) % NAMES.len()];
-            for threads in [1, 2, 8] {
+            for turn in 0..NAMES.len() {
+                let name = NAMES[(turn + round) % NAMES.len()];
+                if !only.takes(name, threads) {
+                    continue;
+                }
                 let contender = contender(name, size_max);
-                let (hits, took) = play(&*contender, answers, calls, threads);
-                let rate = CALLS as f64 / took.as_secs_f64();
-                mixed.entry((threads, name)).or_default().push(rate);
+                let mut add = |what, calls: usize, took: Duration| {
+                    let rate = calls as f64 / took.as_secs_f64();
+                    rates.entry((what, threads, name)).or_default().push(rate);
+                };
+                let (hits, took) = play(&*contender, answers, calls, threads, 1);
+                add("trace", CALLS, took);
                 if threads == 1 {
                     let share = hits as f64 / CALLS as f64;
                     hit_rates.entry(name).or_default().push(share);
                 }
-                play(&*contender, answers, &hot, 1);
-                let (_, took) = play(&*contender, answers, &hot, threads);
-                let rate = CALLS as f64 / took.as_secs_f64();
-                hits_only.entry((threads, name)).or_default().push(rate);
+                play(&*contender, answers, &hot, 1, 1);
+                let (hits, took) = play(&*contender, answers, &hot, threads, HOT_PLAYS);
+                assert!(hits > (HOT_PLAYS * CALLS) as u64 / 1000 * 999, "{name}");
+                add("hits only", HOT_PLAYS * CALLS, took);
             }
         }
     }
-    for name in NAMES {
-        let rates = hit_rates.remove(name).unwrap_or_default();
+    for (name, rates) in hit_rates {
         println!("hit rate, {name}: {} %", spread(rates, 0.01));
     }
-    for (what, table) in [("trace", mixed), ("hits only", hits_only)] {
-        for ((threads, name), rates) in table {
-            println!(
-                "{what}, {threads} threads, {name}: {} million calls a second",
-                spread(rates, 1e6)
-            );
-        }
+    for ((what, threads, name), own) in &rates {
+        let beside = |others: &[&'static str]| {
+            let all = others
+                .iter()
+                .filter_map(|other| rates.get(&(*what, *threads, *other)));
+            let best = all.map(|rates| median(rates)).fold(f64::NAN, f64::max);
+            median(own) / best
+        };
+        println!(
+            "{what}, {threads} threads, {name}: {} million calls a second, {:.2} of lru, {:.2} of the best other",
+            spread(own.clone(), 1e6),
+            beside(&NAMES[5..]),
+            beside(&NAMES[3..]),
+        );
     }
 }
 
@@ -324,41 +395,94 @@ fn keys() {
     }
 }
 
-/// Bytes that the allocator has handed out.
-fn allocated() -> usize {
+/// Sizes of answers, in bytes: of all kinds, and small ones only, where places weigh most.
+const LENGTHS: [(f64, f64); 2] = [(200.0, 200_000.0), (200.0, 2000.0)];
+
+/// The cache whose memory is measured, and how much goes through it.
+const MEMORY: usize = 256 << 20;
+const CHURN: usize = 3;
+
+/// Bytes that the allocator has handed out, and bytes that the process has resident.
+fn memory() -> [usize; 2] {
+    // The allocator returns what is free within a second.
+    std::thread::sleep(Duration::from_secs(3));
     let _ = tikv_jemalloc_ctl::epoch::advance();
-    tikv_jemalloc_ctl::stats::allocated::read().unwrap_or(0)
+    let allocated = tikv_jemalloc_ctl::stats::allocated::read().unwrap_or(0);
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm
+        .split(' ')
+        .nth(1)
+        .and_then(|field| field.parse::<usize>().ok());
+    [allocated, pages.unwrap_or(0) * 4096]
 }
 
-fn growth() {
-    let mut rng = fastrand::Rng::with_seed(2);
-    let cache = Cache::new(&config(64 << 20, EvictionPolicy::Lfu), Instant::now());
-    let before = allocated();
-    for number in 0..100_000 {
-        let Answer { key, entry } = answer(number, &mut rng);
-        let _ = cache.insert(key, entry, "bench", Instant::now());
-    }
+fn growth(policy: EvictionPolicy, threads: u64, (shortest, longest): (f64, f64)) {
+    let before = memory();
+    let cache = Cache::new(&config(MEMORY, policy), Instant::now());
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let cache = &cache;
+            scope.spawn(move || {
+                let mut rng = fastrand::Rng::with_seed(thread);
+                let mut inserted = 0;
+                while inserted < (CHURN + 1) * MEMORY / threads as usize {
+                    let (low, high) = (shortest.ln(), longest.ln());
+                    let length = (low + rng.f64() * (high - low)).exp() as usize;
+                    let Answer { mut key, entry } = sized(rng.usize(..), length);
+                    inserted += entry.bytes();
+                    let _ = cache.insert(key, entry, "bench", Instant::now());
+                    // Something is in use for long.
+                    key = Key::from_bytes(*blake3::hash(&[rng.u8(..)]).as_bytes());
+                    cache.get(&key, Instant::now());
+                }
+            });
+        }
+    });
     let held = cache.stats().held;
-    let grown = allocated().saturating_sub(before);
+    let after = memory();
+    let grown = |index: usize| {
+        let grown = after[index].saturating_sub(before[index]) as f64;
+        format!(
+            "{:.1} MiB ({:.3})",
+            grown / 1048576.0,
+            grown / held.bytes as f64
+        )
+    };
     println!(
-        "memory: {} entries counted as {:.1} MiB, the process grew by {:.1} MiB: {:.3}",
+        "memory, {policy:?}, {threads} threads, {shortest} to {longest} B: {} entries counted as {:.1} MiB; allocated {}, resident {}",
         held.count,
         held.bytes as f64 / 1048576.0,
-        grown as f64 / 1048576.0,
-        grown as f64 / held.bytes as f64
+        grown(0),
+        grown(1)
     );
 }
 
 fn main() {
-    growth();
-    keys();
-    let mut rng = fastrand::Rng::with_seed(1);
-    let answers: Vec<Answer> = (0..KEYS).map(|number| answer(number, &mut rng)).collect();
-    let calls = trace(&mut rng);
-    let total: usize = answers.iter().map(|answer| answer.entry.bytes()).sum();
-    println!(
-        "{CALLS} calls, Zipf {EXPONENT}, {KEYS} answers of {} MiB, a cache of a tenth of it, {ROUNDS} rounds",
-        total >> 20
-    );
-    compare(&answers, &calls, total / 10);
+    let mut arguments = std::env::args().skip(1);
+    let mut argument = || arguments.next().unwrap_or_default();
+    let what = argument();
+    let only = Only {
+        names: argument(),
+        threads: argument(),
+    };
+    if "memory".starts_with(&what) {
+        for lengths in LENGTHS {
+            growth(EvictionPolicy::Lru, 1, lengths);
+            growth(EvictionPolicy::Lfu, 8, lengths);
+        }
+    }
+    if "keys".starts_with(&what) {
+        keys();
+    }
+    if "calls".starts_with(&what) {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let answers: Vec<Answer> = (0..KEYS).map(|number| answer(number, &mut rng)).collect();
+        let calls = trace(&mut rng);
+        let total: usize = answers.iter().map(|answer| answer.entry.bytes()).sum();
+        println!(
+            "{CALLS} calls, Zipf {EXPONENT}, {KEYS} answers of {} MiB, a cache of a tenth of it, {ROUNDS} rounds",
+            total >> 20
+        );
+        compare(&answers, &calls, total / 10, &only);
+    }
 }

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The cache beside moka, quick_cache and lru: hit rates on a Zipf trace, calls a second on 1, 2 and
-# 8 threads, what a key costs, and the memory behind the bytes that are counted. Medians of three
+# 8 threads, what a key costs, and the memory behind the bytes that are counted. Medians of six
 # rounds, with the lowest and the highest.
 #
-#   scripts/bench/cache.sh
+#   scripts/bench/cache.sh [memory | keys | calls [CONTENDER,... [THREADS]]]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -11,4 +11,4 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 profile=${PROFILE:-release}
 cargo build --profile "$profile" --locked --quiet --example cache
 echo "$(nproc) cores"
-exec "${CARGO_TARGET_DIR:-target}/${profile/dev/debug}/examples/cache"
+exec "${CARGO_TARGET_DIR:-target}/${profile/dev/debug}/examples/cache" "$@"

@@ -1,83 +1,61 @@
-//! Who is too old first: a binary heap of slots by the end of their time.
+//! Who is too old: a hand that goes around the slots, a few further at each insert.
 //!
-//! Each slot's place in the heap is known, so what is evicted leaves it at once, and the heap is
-//! never longer than there are entries. A hit does not touch it.
+//! Only what is new needs the room of what is old, so a glance at a few slots for each that comes
+//! is enough: no end is missed for longer than it takes to fill an eighth of the slots anew. An order of
+//! the ends, a heap or a wheel, would be kept up for every entry, most of which are evicted long
+//! before their end. Whoever looks an entry up knows its end to the nanosecond anyway.
 
-/// A slot, and when its time ends, in nanoseconds since the cache began.
-#[derive(Clone, Copy)]
-struct Due {
-    at: u64,
-    slot: u32,
-}
+/// Slots that an insert looks at: a line of memory or two.
+pub const LOOKED_AT_ONCE: usize = 16;
+
+/// Slots that go before the lock is given up in between. More than one, so that what is too old
+/// goes sooner than it comes.
+pub const EXPIRED_AT_ONCE: usize = 8;
+
+/// No end: the slot is free.
+const NEVER: u32 = u32::MAX;
 
 /// See the module.
 #[derive(Default)]
 pub struct Expiry {
-    heap: Vec<Due>,
-    /// Where each slot is in the heap.
-    places: Vec<u32>,
+    /// By slot, the second from whose begin on it is too old, since the cache began.
+    ends: Vec<u32>,
+    hand: usize,
 }
 
 impl Expiry {
-    /// Adds a slot that is not in.
-    pub fn insert(&mut self, slot: u32, at: u64) {
-        let index = slot as usize;
-        if index >= self.places.len() {
-            self.places.resize(index + 1, 0);
+    /// Adds a slot that is not in. `end` is rounded up: nobody goes too early.
+    pub fn insert(&mut self, slot: u32, end: u32) {
+        let end = end.min(NEVER - 1);
+        match self.ends.get_mut(slot as usize) {
+            Some(old) => *old = end,
+            // Slots are numbered as they come.
+            None => self.ends.push(end),
         }
-        self.heap.push(Due { at, slot });
-        self.up(self.heap.len() - 1);
     }
 
     /// Takes out a slot that is in.
     pub fn remove(&mut self, slot: u32) {
-        let place = self.places[slot as usize] as usize;
-        self.heap.swap_remove(place);
-        if place < self.heap.len() {
-            self.up(place);
-            let moved = self.heap[place];
-            self.down(place);
-            debug_assert!(self.heap[self.places[moved.slot as usize] as usize].at == moved.at);
-        }
+        self.ends[slot as usize] = NEVER;
     }
 
-    /// The slot whose time ended first, if it has by `now`.
-    pub fn due(&self, now: u64) -> Option<u32> {
-        let first = self.heap.first()?;
-        (first.at <= now).then_some(first.slot)
-    }
-
-    fn put(&mut self, place: usize, due: Due) {
-        self.heap[place] = due;
-        self.places[due.slot as usize] = place as u32;
-    }
-
-    fn up(&mut self, mut place: usize) {
-        let due = self.heap[place];
-        while place > 0 {
-            let parent = (place - 1) / 2;
-            if self.heap[parent].at <= due.at {
-                break;
+    /// Looks at a few slots for those that are too old at that second: which, and how many.
+    pub fn due(&mut self, second: u32) -> ([u32; EXPIRED_AT_ONCE], usize) {
+        let (mut due, mut count) = ([0; EXPIRED_AT_ONCE], 0);
+        for _ in 0..LOOKED_AT_ONCE.min(self.ends.len()) {
+            if self.hand >= self.ends.len() {
+                self.hand = 0;
             }
-            self.put(place, self.heap[parent]);
-            place = parent;
-        }
-        self.put(place, due);
-    }
-
-    fn down(&mut self, mut place: usize) {
-        let due = self.heap[place];
-        loop {
-            let left = 2 * place + 1;
-            let at = |child: usize| self.heap.get(child).map_or(u64::MAX, |due| due.at);
-            let child = left + usize::from(at(left + 1) < at(left));
-            if child >= self.heap.len() || self.heap[child].at >= due.at {
-                break;
+            if self.ends[self.hand] <= second {
+                if count == due.len() {
+                    break;
+                }
+                due[count] = self.hand as u32;
+                count += 1;
             }
-            self.put(place, self.heap[child]);
-            place = child;
+            self.hand += 1;
         }
-        self.put(place, due);
+        (due, count)
     }
 }
 
@@ -89,25 +67,38 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_first_due_is_the_first_due(
-            steps in prop::collection::vec((0..12u32, 0..40u64, any::<bool>()), 0..120)
+        fn a_turn_of_the_hand_finds_all_who_are_due_and_nobody_else(
+            steps in prop::collection::vec((0..60u32, 1..40u32, any::<bool>()), 0..200),
+            second in 0..45u32,
         ) {
             let (mut expiry, mut model) = (Expiry::default(), BTreeMap::new());
-            for (slot, at, adds) in steps {
-                match (model.remove(&slot), adds) {
-                    (Some(_), _) => expiry.remove(slot),
-                    (None, true) => {
-                        expiry.insert(slot, at);
-                        model.insert(slot, at);
-                    }
-                    (None, false) => {}
-                }
-                let first = model.values().min().copied();
-                let found = expiry.due(u64::MAX).map(|slot| model[&slot]);
-                prop_assert_eq!(found, first);
-                prop_assert_eq!(expiry.due(20).is_some(), first.is_some_and(|at| at <= 20));
-                prop_assert_eq!(expiry.heap.len(), model.len());
+            for slot in 0..60 {
+                expiry.insert(slot, NEVER);
+                model.insert(slot, NEVER);
             }
+            for (slot, end, removes) in steps {
+                if model.remove(&slot).is_some() {
+                    expiry.remove(slot);
+                }
+                if !removes {
+                    expiry.insert(slot, end);
+                    model.insert(slot, end);
+                }
+            }
+            // At most eight go at once, of at most sixteen.
+            let rounds = 60 / EXPIRED_AT_ONCE + 1;
+            let mut found = Vec::new();
+            for _ in 0..rounds {
+                let (due, count) = expiry.due(second);
+                for slot in &due[..count] {
+                    expiry.remove(*slot);
+                    found.push(*slot);
+                }
+            }
+            let due = model.into_iter().filter(|(_, end)| *end <= second);
+            let expected: Vec<_> = due.map(|(slot, _)| slot).collect();
+            found.sort_unstable();
+            prop_assert_eq!(found, expected);
         }
     }
 }

@@ -36,9 +36,9 @@ pub struct Amount {
 }
 
 impl Amount {
-    fn add(&mut self, bytes: usize) {
+    fn add(&mut self, bytes: u32) {
         self.count += 1;
-        self.bytes += bytes as u64;
+        self.bytes += u64::from(bytes);
     }
 
     /// Both together.

@@ -5,32 +5,37 @@
 //! only the shard's own are counted.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::entry::Entry;
 use super::expiry::Expiry;
 use super::heat::Heat;
 use super::key::Key;
 use super::policy::{self, Policy};
-use super::slab::{Held, Slab, Slot};
+use super::slab::{Cell, Held, Slab, Slot};
 use super::{Amount, Reason};
 use crate::config::checked::EvictionPolicy;
-
-/// Entries that an insert looks at for their age. More than one, so that what is too old goes
-/// sooner than it comes.
-pub const EXPIRED_AT_ONCE: usize = 8;
 
 /// Entries that are evicted before the lock is given up in between.
 pub const EVICTED_AT_ONCE: usize = 32;
 
-/// Bytes of an entry's place: its slot, its links and count in the policy, its place in the heap,
-/// its two chains. All are in vectors that double, so half as much again is there on the average.
-pub const PLACE_BYTES: usize = (size_of::<Slot>() + 8 + 8 + 20 + 8) * 3 / 2;
+/// Hits that are put off.
+const RECENT_MAX: usize = 46;
+
+/// Bytes of an entry's place: its slot, its heat, its end, its links and count in the policy, its
+/// two cells. All are in vectors that double, so half as much again is there on the average.
+pub const PLACE_BYTES: usize =
+    (size_of::<Slot>() + size_of::<Heat>() + 4 + 16 + 2 * size_of::<Cell>()) * 3 / 2;
+
+/// Entries that go together without a list.
+const GONE_FIRST: usize = 3;
 
 /// What has gone from a shard and waits to be freed.
 #[derive(Default)]
 pub struct Gone {
-    /// Held until the lock is free. Mostly one goes for one that comes, and needs no list.
-    first: Option<Arc<Entry>>,
+    /// Held until the lock is free. Mostly a few go for one that comes, and need no allocation.
+    first: [Option<Arc<Entry>>; GONE_FIRST],
+    count: usize,
     others: Vec<Arc<Entry>>,
     /// What they were counted as.
     pub bytes: usize,
@@ -40,15 +45,16 @@ pub struct Gone {
 
 impl Gone {
     /// How many.
-    pub fn count(&self) -> usize {
-        usize::from(self.first.is_some()) + self.others.len()
+    pub const fn count(&self) -> usize {
+        self.count
     }
 
     fn push(&mut self, entry: Arc<Entry>) {
-        match self.first {
-            None => self.first = Some(entry),
-            Some(_) => self.others.push(entry),
+        match self.first.get_mut(self.count) {
+            Some(free) => *free = Some(entry),
+            None => self.others.push(entry),
         }
+        self.count += 1;
     }
 }
 
@@ -75,9 +81,29 @@ pub struct Worth {
     pub coordinator: u16,
 }
 
+/// Hits that have not been told to the policy yet, in order, all of one second.
+///
+/// A hit moves an entry in its list and counts in several places, which are lines of memory that
+/// the last thread to hit has changed and another has to fetch. Put off and done together, they
+/// are fetched at once, and one after the other only the lock and this.
+struct Recent {
+    count: u32,
+    second: u32,
+    /// The end of that second.
+    until: Instant,
+    slots: [u32; RECENT_MAX],
+}
+
 /// See the module.
+// In this order: what every hit changes is next to the lock, and apart from what it only reads.
+#[repr(C)]
 pub struct Shard {
+    recent: Recent,
     slab: Slab,
+    /// When the cache began.
+    began: Instant,
+    /// By slot.
+    heats: Vec<Heat>,
     policy: policy::Chosen,
     expiry: Expiry,
     pub bytes: usize,
@@ -88,18 +114,18 @@ pub struct Shard {
     pub parts: Vec<Part>,
 }
 
-const NANOS: u64 = 1_000_000_000;
-
-/// The second of a time, for [`Heat`].
-const fn second(now: u64) -> u32 {
-    // 136 years.
-    (now / NANOS) as u32
-}
-
 impl Shard {
-    pub fn new(policy: EvictionPolicy) -> Self {
+    pub fn new(policy: EvictionPolicy, began: Instant) -> Self {
         Self {
+            recent: Recent {
+                count: 0,
+                second: 0,
+                until: began,
+                slots: [0; RECENT_MAX],
+            },
+            began,
             slab: Slab::new(),
+            heats: Vec::new(),
             policy: policy::Chosen::new(policy),
             expiry: Expiry::default(),
             bytes: 0,
@@ -116,10 +142,9 @@ impl Shard {
     }
 
     /// The entry of that key, counted as used.
-    pub fn get(&mut self, key: &Key, now: u64) -> Found {
-        let found = self.slab.find(key);
-        let held = found.and_then(|slot| Some((slot, self.slab.get_mut(slot)?)));
-        let Some((slot, held)) = held else {
+    #[inline]
+    pub fn get(&mut self, key: &Key, now: Instant) -> Found {
+        let Some((slot, held)) = self.slab.find(key) else {
             self.misses += 1;
             return Found::Nothing;
         };
@@ -127,36 +152,97 @@ impl Shard {
             self.misses += 1;
             return Found::Old;
         }
-        self.hits += 1;
-        held.heat.hit(second(now));
-        self.parts[held.coordinator as usize].hits += 1;
         let entry = Arc::clone(&held.entry);
-        self.policy.hit(slot);
+        if now >= self.recent.until {
+            self.begin(now);
+        }
+        let place = self.recent.slots.get_mut(self.recent.count as usize);
+        if let Some(place) = place {
+            *place = slot;
+            self.recent.count += 1;
+            return Found::Entry(entry);
+        }
+        self.settle();
+        self.recent.slots[0] = slot;
+        self.recent.count = 1;
         Found::Entry(entry)
     }
 
     /// The entry of that key, if it is not too old.
-    pub fn peek(&self, key: &Key, now: u64) -> Option<Arc<Entry>> {
-        let held = self.slab.find(key).and_then(|slot| self.slab.get(slot))?;
+    pub fn peek(&self, key: &Key, now: Instant) -> Option<Arc<Entry>> {
+        let (_, held) = self.slab.find(key)?;
         (held.expires > now).then(|| Arc::clone(&held.entry))
     }
 
+    /// Begins another second.
+    #[cold]
+    fn begin(&mut self, now: Instant) {
+        self.settle();
+        self.recent.second = self.second(now);
+        let end = u64::from(self.recent.second) + 1;
+        let until = self.began.checked_add(Duration::from_secs(end));
+        self.recent.until = until.unwrap_or(now);
+    }
+
+    /// The second of a time, for [`Heat`] and [`Expiry`].
+    fn second(&self, time: Instant) -> u32 {
+        let since = time.saturating_duration_since(self.began).as_secs();
+        // 136 years.
+        u32::try_from(since).unwrap_or(u32::MAX)
+    }
+
+    /// The first second that is not before a time.
+    fn second_after(&self, time: Instant) -> u32 {
+        let since = time.saturating_duration_since(self.began);
+        let begun = since.as_secs() + u64::from(since.subsec_nanos() > 0);
+        u32::try_from(begun).unwrap_or(u32::MAX)
+    }
+
+    /// Does what the last hits have put off. Due before anything but a hit is done or asked.
+    pub fn settle(&mut self) {
+        let Recent {
+            slots,
+            count,
+            second,
+            ..
+        } = &mut self.recent;
+        let slots = &slots[..std::mem::take(count) as usize];
+        self.hits += slots.len() as u64;
+        // Mostly all are of one coordinator's.
+        let (mut coordinator, mut hits) = (0, 0);
+        for slot in slots {
+            self.heats[*slot as usize].hit(*second);
+            if let Some(held) = self.slab.get(*slot) {
+                if held.coordinator != coordinator {
+                    self.parts[coordinator as usize].hits += std::mem::take(&mut hits);
+                    coordinator = held.coordinator;
+                }
+                hits += 1;
+            }
+        }
+        if hits > 0 {
+            self.parts[coordinator as usize].hits += hits;
+        }
+        self.policy.hits(slots);
+    }
+
     /// Takes out the entry of that key if it is too old.
-    pub fn expire_one(&mut self, key: &Key, now: u64, gone: &mut Gone) {
-        let old = |slot: &u32| self.slab.get(*slot).is_some_and(|it| it.expires <= now);
-        if let Some(slot) = self.slab.find(key).filter(old) {
+    pub fn expire_one(&mut self, key: &Key, now: Instant, gone: &mut Gone) {
+        let old = self.slab.find(key).filter(|(_, held)| held.expires <= now);
+        if let Some((slot, _)) = old {
             self.remove(slot, Some(Reason::Ttl), gone);
         }
     }
 
     /// Takes an entry in, whose key is not in.
-    pub fn insert(&mut self, key: Key, entry: Arc<Entry>, bytes: usize, terms: Terms) {
+    pub fn insert(&mut self, key: Key, entry: Arc<Entry>, terms: Terms) {
         let Terms {
             coordinator,
+            bytes,
             expires,
             now,
         } = terms;
-        self.bytes += bytes;
+        self.bytes += bytes as usize;
         if coordinator as usize >= self.parts.len() {
             let parts = coordinator as usize + 1;
             self.parts.resize(parts, Part::default());
@@ -165,28 +251,36 @@ impl Shard {
         let slot = self.slab.insert(Held {
             key,
             entry,
-            bytes,
             expires,
+            bytes,
             coordinator,
-            heat: Heat::new(second(now)),
         });
+        if now >= self.recent.until {
+            self.begin(now);
+        }
+        let heat = Heat::new(self.recent.second);
+        match self.heats.get_mut(slot as usize) {
+            Some(old) => *old = heat,
+            None => self.heats.push(heat),
+        }
         self.policy.insert(slot);
-        self.expiry.insert(slot, expires);
+        self.expiry.insert(slot, self.second_after(expires));
     }
 
     /// Takes out the entry of that key, as one that is replaced; false if there is none.
     pub fn replace(&mut self, key: &Key, gone: &mut Gone) -> bool {
-        let found = self.slab.find(key);
+        let found = self.slab.find(key).map(|(slot, _)| slot);
         found.is_some_and(|slot| self.remove(slot, None, gone))
     }
 
     /// Takes out a few that are too old.
-    pub fn expire(&mut self, now: u64, gone: &mut Gone) {
-        for _ in 0..EXPIRED_AT_ONCE {
-            let Some(slot) = self.expiry.due(now) else {
-                return;
-            };
-            self.remove(slot, Some(Reason::Ttl), gone);
+    pub fn expire(&mut self, now: Instant, gone: &mut Gone) {
+        if now >= self.recent.until {
+            self.begin(now);
+        }
+        let (due, count) = self.expiry.due(self.recent.second);
+        for slot in &due[..count] {
+            self.remove(*slot, Some(Reason::Ttl), gone);
         }
     }
 
@@ -214,17 +308,18 @@ impl Shard {
     pub fn rank(
         &self,
         slots: std::ops::Range<u32>,
-        now: u64,
+        now: Instant,
         floor: f64,
         out: &mut Vec<Worth>,
     ) -> bool {
         let is_within = (slots.start as usize) < self.slab.slots();
+        let second = self.second(now);
         for slot in slots {
             let Some(held) = self.slab.get(slot).filter(|held| held.expires > now) else {
                 continue;
             };
-            let uses = f64::from(held.heat.at(second(now)));
-            let score = uses * held.entry.cost.weight() / held.bytes as f64;
+            let uses = f64::from(self.heats[slot as usize].at(second));
+            let score = uses * held.entry.cost.weight() / f64::from(held.bytes);
             if score > floor {
                 out.push(Worth {
                     score,
@@ -238,20 +333,21 @@ impl Shard {
     }
 
     fn remove(&mut self, slot: u32, reason: Option<Reason>, gone: &mut Gone) -> bool {
+        debug_assert!(self.recent.count == 0, "a hit of it may have been put off");
         let Some(held) = self.slab.remove(slot) else {
             return false;
         };
         self.policy.remove(slot);
         self.expiry.remove(slot);
-        self.bytes -= held.bytes;
+        self.bytes -= held.bytes as usize;
         let part = &mut self.parts[held.coordinator as usize].held;
         part.count -= 1;
-        part.bytes -= held.bytes as u64;
+        part.bytes -= u64::from(held.bytes);
         if let Some(reason) = reason {
             self.by_reason[reason.index()].add(held.bytes);
             gone.by_reason[reason.index()].add(held.bytes);
         }
-        gone.bytes += held.bytes;
+        gone.bytes += held.bytes as usize;
         gone.push(held.entry);
         true
     }
@@ -262,7 +358,9 @@ impl Shard {
 pub struct Terms {
     /// Its coordinator's number.
     pub coordinator: u16,
-    /// When it is too old, and what time it is: nanoseconds since the cache began.
-    pub expires: u64,
-    pub now: u64,
+    /// As [`Entry::bytes`] counted.
+    pub bytes: u32,
+    /// When it is too old.
+    pub expires: Instant,
+    pub now: Instant,
 }

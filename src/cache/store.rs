@@ -33,12 +33,15 @@ const SHARDS_MAX: usize = 256;
 /// The biggest entry, as a part of the cache. What is bigger would evict too much for its use.
 const ENTRY_PART: usize = 8;
 
+/// The biggest entry in any cache: 4 GiB less a byte.
+const ENTRY_MAX: usize = u32::MAX as usize;
+
 /// Slots that are looked at before the lock is given up in between.
 const SLOTS_AT_ONCE: u32 = 256;
 
 /// A shard alone in its cache lines, so that one's lock does not slow its neighbour's. (128 bytes:
 /// x86 fetches lines in pairs.)
-#[repr(align(128))]
+#[repr(C, align(128))]
 struct Place {
     shard: Mutex<Shard>,
     /// The shard's bytes, to find the fullest without taking its lock.
@@ -51,8 +54,6 @@ pub struct Cache {
     /// What is in or reserved, in bytes.
     used: AtomicUsize,
     size_max: usize,
-    /// Time zero of the shards.
-    began: Instant,
     coordinators: Coordinators,
     refused: AtomicU64,
 }
@@ -83,14 +84,13 @@ impl Cache {
     /// The same in so many shards, a power of two.
     pub(super) fn with_shards(config: &checked::Cache, now: Instant, shards: usize) -> Self {
         let place = |_| Place {
-            shard: Mutex::new("cache.shard", Shard::new(config.eviction_policy)),
+            shard: Mutex::new("cache.shard", Shard::new(config.eviction_policy, now)),
             bytes: AtomicUsize::new(0),
         };
         Self {
             places: (0..shards).map(place).collect(),
             used: AtomicUsize::new(0),
             size_max: config.max_size_bytes,
-            began: now,
             coordinators: Coordinators::new(),
             refused: AtomicU64::new(0),
         }
@@ -99,15 +99,12 @@ impl Cache {
     /// The answer that is stored under `key` and not too old. One short lock, nothing copied.
     pub fn get(&self, key: &Key, now: Instant) -> Option<Arc<Entry>> {
         let place = self.place(key);
-        let now = self.nanos(now);
         let found = place.shard.lock().get(key, now);
         match found {
             Found::Entry(entry) => Some(entry),
             Found::Nothing => None,
             Found::Old => {
-                let mut gone = Gone::default();
-                place.with(|shard| shard.expire_one(key, now, &mut gone));
-                self.release(gone);
+                self.expire_one(key, now);
                 None
             }
         }
@@ -115,24 +112,32 @@ impl Cache {
 
     /// As [`Cache::get`], without counting it as a use or a lookup.
     pub fn peek(&self, key: &Key, now: Instant) -> Option<Arc<Entry>> {
-        let now = self.nanos(now);
         self.place(key).shard.lock().peek(key, now)
+    }
+
+    #[cold]
+    fn expire_one(&self, key: &Key, now: Instant) {
+        let mut gone = Gone::default();
+        let place = self.place(key);
+        place.with(|shard| shard.expire_one(key, now, &mut gone));
+        self.release(gone);
     }
 
     /// Stores an answer, in place of an older one of the same key, and evicts what there is no
     /// room for.
     pub fn insert(&self, key: Key, entry: Arc<Entry>, coordinator: &str, now: Instant) -> Evicted {
         let bytes = entry.bytes();
-        if bytes > self.size_max / ENTRY_PART {
-            return self.refuse(Evicted::default());
-        }
-        let Some(coordinator) = self.coordinators.number(coordinator) else {
+        let small = u32::try_from(bytes).ok();
+        let small = small.filter(|_| bytes <= self.entry_max());
+        let number = small.and_then(|_| self.coordinators.number(coordinator));
+        let (Some(small), Some(coordinator)) = (small, number) else {
             return self.refuse(Evicted::default());
         };
         let terms = Terms {
             coordinator,
-            expires: self.nanos(entry.expires()),
-            now: self.nanos(now),
+            bytes: small,
+            expires: entry.expires(),
+            now,
         };
         let mut evicted = Evicted::default();
         if terms.expires <= terms.now {
@@ -149,7 +154,7 @@ impl Cache {
             shard.expire(terms.now, &mut gone);
             let is_reserved = self.make_room(shard, bytes, self.share(), &mut gone);
             if let Some(entry) = incoming.take_if(|_| is_reserved) {
-                shard.insert(key, entry, bytes, terms);
+                shard.insert(key, entry, terms);
             }
             is_reserved
         });
@@ -166,7 +171,7 @@ impl Cache {
             // Another thread may have stored the same call's answer meanwhile.
             shard.replace(&key, &mut gone);
             if let Some(entry) = incoming.take() {
-                shard.insert(key, entry, bytes, terms);
+                shard.insert(key, entry, terms);
             }
         });
         self.release(gone);
@@ -198,7 +203,8 @@ impl Cache {
         };
         stats.coordinators = names.into_iter().map(part).collect();
         for place in &self.places {
-            let shard = place.shard.lock();
+            let mut shard = place.shard.lock();
+            shard.settle();
             stats.held.sum(Amount {
                 count: shard.count() as u64,
                 bytes: shard.bytes as u64,
@@ -219,7 +225,6 @@ impl Cache {
     /// The `count` most valuable entries, the most valuable first: those that were used most for
     /// what they cost and take. For warming.
     pub fn top(&self, count: usize, now: Instant) -> Vec<Ranked> {
-        let now = self.nanos(now);
         let mut best: BinaryHeap<Reverse<ByScore>> = BinaryHeap::new();
         let mut some = Vec::new();
         for place in &self.places {
@@ -228,7 +233,11 @@ impl Cache {
                 let worst = best.peek().filter(|_| is_full);
                 let floor = worst.map_or(0.0, |worst| worst.0.0.score);
                 let slots = start..start.saturating_add(SLOTS_AT_ONCE);
-                if !place.shard.lock().rank(slots, now, floor, &mut some) {
+                let mut shard = place.shard.lock();
+                shard.settle();
+                let is_more = shard.rank(slots, now, floor, &mut some);
+                drop(shard);
+                if !is_more {
                     break;
                 }
                 for worth in some.drain(..) {
@@ -262,7 +271,8 @@ impl Cache {
 
     /// The biggest entry that is taken, in bytes: whoever collects an answer can stop there.
     pub const fn entry_max(&self) -> usize {
-        self.size_max / ENTRY_PART
+        let part = self.size_max / ENTRY_PART;
+        if part < ENTRY_MAX { part } else { ENTRY_MAX }
     }
 
     /// What is in or reserved, in bytes.
@@ -283,13 +293,6 @@ impl Cache {
             1 => self.size_max,
             shards => self.size_max / shards / 8 * 7,
         }
-    }
-
-    fn nanos(&self, time: Instant) -> u64 {
-        let since = time.saturating_duration_since(self.began);
-        // Room for 584 years.
-        let seconds = since.as_secs().saturating_mul(1_000_000_000);
-        seconds.saturating_add(u64::from(since.subsec_nanos()))
     }
 
     /// Gives back `freed` bytes and takes `wanted` ones; false if there are not so many, and then
@@ -380,6 +383,7 @@ impl Place {
     /// Works on the shard under its lock.
     fn with<R>(&self, work: impl FnOnce(&mut Shard) -> R) -> R {
         let mut shard = self.shard.lock();
+        shard.settle();
         let result = work(&mut shard);
         self.bytes.store(shard.bytes, Ordering::Relaxed);
         result

@@ -1,26 +1,36 @@
 //! First in, first out: whoever came first goes first, used or not.
 
-use super::{Links, List, Policy};
+use super::lfu::Uses;
+use super::{Links, Policy};
 
 /// See the module.
-#[derive(Default)]
 pub struct Fifo {
     links: Links,
-    list: List,
+}
+
+/// The one list.
+const LIST: u32 = 0;
+
+impl Default for Fifo {
+    fn default() -> Self {
+        Self {
+            links: Links::new(1),
+        }
+    }
 }
 
 impl Policy for Fifo {
     fn insert(&mut self, slot: u32) {
-        self.list.push(&mut self.links, slot);
+        self.links.push(LIST, slot, Uses::default());
     }
 
-    fn hit(&mut self, _slot: u32) {}
+    fn hits(&mut self, _: &[u32]) {}
 
     fn remove(&mut self, slot: u32) {
-        self.list.remove(&mut self.links, slot);
+        self.links.remove(slot);
     }
 
     fn victim(&self) -> Option<u32> {
-        self.list.oldest()
+        self.links.oldest(LIST)
     }
 }

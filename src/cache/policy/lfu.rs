@@ -9,7 +9,7 @@
 //! joins the lists pairwise; what it does to the count that a slot remembers is made up for when
 //! the slot is next looked at.
 
-use super::{Links, List, Policy};
+use super::{Links, Policy};
 
 /// The highest count: one list for each, and one bit of a word.
 pub const USES_MAX: u8 = 63;
@@ -23,16 +23,15 @@ pub const ENTRIES_MIN: u64 = 16;
 
 /// A slot's count, as of an age.
 #[derive(Clone, Copy, Default)]
-struct Uses {
+pub(super) struct Uses {
     count: u8,
     age: u32,
 }
 
 /// See the module.
 pub struct Lfu {
+    /// A list for each count.
     links: Links,
-    uses: Vec<Uses>,
-    lists: [List; USES_MAX as usize + 1],
     /// Which lists have entries, a bit each.
     filled: u64,
     entries: u64,
@@ -45,9 +44,7 @@ pub struct Lfu {
 impl Default for Lfu {
     fn default() -> Self {
         Self {
-            links: Links::default(),
-            uses: Vec::new(),
-            lists: [List::default(); USES_MAX as usize + 1],
+            links: Links::new(u32::from(USES_MAX) + 1),
             filled: 0,
             entries: 0,
             since: 0,
@@ -57,30 +54,30 @@ impl Default for Lfu {
 }
 
 impl Lfu {
+    #[inline]
     fn push(&mut self, slot: u32, count: u8) {
-        let index = slot as usize;
-        if index >= self.uses.len() {
-            self.uses.resize(index + 1, Uses::default());
-        }
         let age = self.age;
-        self.uses[index] = Uses { count, age };
-        self.lists[count as usize].push(&mut self.links, slot);
+        self.links.push(count.into(), slot, Uses { count, age });
         self.filled |= 1 << count;
     }
 
-    /// Takes a slot out of its list, and tells its count.
-    fn take(&mut self, slot: u32) -> u8 {
-        let Uses { count, age } = self.uses[slot as usize];
+    /// A slot's count.
+    #[inline]
+    fn count(&self, slot: u32) -> u8 {
+        let Uses { count, age } = self.links.note(slot);
         let halved = self.age.wrapping_sub(age).min(7);
-        let count = count >> halved;
-        let list = &mut self.lists[count as usize];
-        list.remove(&mut self.links, slot);
-        if list.is_empty() {
-            self.filled &= !(1 << count);
-        }
-        count
+        count >> halved
     }
 
+    /// Takes a slot out of the list of its count.
+    #[inline]
+    fn take(&mut self, slot: u32, count: u8) {
+        self.links.remove(slot);
+        // Without a branch, as in the links.
+        self.filled &= !(u64::from(self.links.is_empty(count.into())) << count);
+    }
+
+    #[inline]
     fn used(&mut self) {
         self.since += 1;
         if self.since >= SAMPLE * self.entries.max(ENTRIES_MIN) {
@@ -88,15 +85,17 @@ impl Lfu {
         }
     }
 
+    #[cold]
     fn halve(&mut self) {
         self.since = 0;
         self.age = self.age.wrapping_add(1);
         self.filled = 0;
-        for count in 0..self.lists.len() {
-            let list = std::mem::take(&mut self.lists[count]);
+        for count in 0..=u32::from(USES_MAX) {
             // The one used more often is the one that goes later.
-            self.lists[count / 2].append(&mut self.links, list);
-            if !self.lists[count / 2].is_empty() {
+            if count > 0 {
+                self.links.append(count / 2, count);
+            }
+            if !self.links.is_empty(count / 2) {
                 self.filled |= 1 << (count / 2);
             }
         }
@@ -110,19 +109,28 @@ impl Policy for Lfu {
         self.used();
     }
 
-    fn hit(&mut self, slot: u32) {
-        let count = self.take(slot);
-        self.push(slot, (count + 1).min(USES_MAX));
-        self.used();
+    fn hits(&mut self, slots: &[u32]) {
+        for slot in slots {
+            let count = self.count(*slot);
+            // What is asked for most is asked for again at once.
+            let stays = count == USES_MAX && self.links.is_newest(count.into(), *slot);
+            if !stays {
+                self.take(*slot, count);
+                self.push(*slot, (count + 1).min(USES_MAX));
+            }
+            self.used();
+        }
     }
 
     fn remove(&mut self, slot: u32) {
-        self.take(slot);
+        let count = self.count(slot);
+        self.take(slot, count);
         self.entries -= 1;
     }
 
     fn victim(&self) -> Option<u32> {
-        let lowest = self.lists.get(self.filled.trailing_zeros() as usize)?;
-        lowest.oldest()
+        // 64 if there is none.
+        let lowest = self.filled.trailing_zeros();
+        (lowest <= u32::from(USES_MAX)).then(|| self.links.oldest(lowest))?
     }
 }

@@ -1,32 +1,44 @@
 //! Least recently used: whoever has not been used for longest goes first.
 
-use super::{Links, List, Policy};
+use super::lfu::Uses;
+use super::{Links, Policy};
 
 /// See the module.
-#[derive(Default)]
 pub struct Lru {
     links: Links,
-    list: List,
+}
+
+/// The one list.
+const LIST: u32 = 0;
+
+impl Default for Lru {
+    fn default() -> Self {
+        Self {
+            links: Links::new(1),
+        }
+    }
 }
 
 impl Policy for Lru {
     fn insert(&mut self, slot: u32) {
-        self.list.push(&mut self.links, slot);
+        self.links.push(LIST, slot, Uses::default());
     }
 
-    fn hit(&mut self, slot: u32) {
-        // What is asked for most is asked for again at once.
-        if self.list.newest != slot {
-            self.list.remove(&mut self.links, slot);
-            self.list.push(&mut self.links, slot);
+    fn hits(&mut self, slots: &[u32]) {
+        for slot in slots {
+            // What is asked for most is asked for again at once.
+            if !self.links.is_newest(LIST, *slot) {
+                self.links.remove(*slot);
+                self.links.push(LIST, *slot, Uses::default());
+            }
         }
     }
 
     fn remove(&mut self, slot: u32) {
-        self.list.remove(&mut self.links, slot);
+        self.links.remove(slot);
     }
 
     fn victim(&self) -> Option<u32> {
-        self.list.oldest()
+        self.links.oldest(LIST)
     }
 }

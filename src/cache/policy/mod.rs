@@ -15,8 +15,8 @@ use crate::config::checked::EvictionPolicy;
 pub trait Policy: Send {
     /// An entry has come into `slot`.
     fn insert(&mut self, slot: u32);
-    /// The entry in `slot` was used.
-    fn hit(&mut self, slot: u32);
+    /// The entries in `slots` were used, one after the other.
+    fn hits(&mut self, slots: &[u32]);
     /// The entry in `slot` has gone.
     fn remove(&mut self, slot: u32);
     /// The slot whose entry is to go next; `None` if there is none.
@@ -54,11 +54,11 @@ impl Policy for Chosen {
         }
     }
 
-    fn hit(&mut self, slot: u32) {
+    fn hits(&mut self, slots: &[u32]) {
         match self {
-            Self::Lru(lru) => lru.hit(slot),
-            Self::Lfu(lfu) => lfu.hit(slot),
-            Self::Fifo(fifo) => fifo.hit(slot),
+            Self::Lru(lru) => lru.hits(slots),
+            Self::Lfu(lfu) => lfu.hits(slots),
+            Self::Fifo(fifo) => fifo.hits(slots),
         }
     }
 
@@ -79,96 +79,110 @@ impl Policy for Chosen {
     }
 }
 
-/// No slot.
-const NONE: u32 = u32::MAX;
-
-/// A slot's neighbours in the one list it is in.
+/// A slot's neighbours in the one list it is in, and beside them, for they are needed together,
+/// what the policy notes of it.
 #[derive(Clone, Copy)]
 struct Link {
     older: u32,
     newer: u32,
+    note: lfu::Uses,
 }
 
-/// The links of all slots, by slot.
-#[derive(Default)]
-struct Links(Vec<Link>);
+/// The links of all slots, in a few lists.
+///
+/// Each list is a ring that is closed by a head of its own, and the heads stand in front of the
+/// slots. So no step asks whether a neighbour is there, which could not be foretold where lists
+/// are many and short.
+struct Links {
+    links: Vec<Link>,
+    heads: u32,
+}
 
 impl Links {
-    fn at(&mut self, slot: u32) -> &mut Link {
-        &mut self.0[slot as usize]
-    }
-}
-
-/// The ends of one list.
-#[derive(Clone, Copy)]
-struct List {
-    oldest: u32,
-    newest: u32,
-}
-
-impl Default for List {
-    fn default() -> Self {
+    /// So many empty lists.
+    fn new(heads: u32) -> Self {
+        let head = |head| Link {
+            older: head,
+            newer: head,
+            note: lfu::Uses::default(),
+        };
         Self {
-            oldest: NONE,
-            newest: NONE,
+            links: (0..heads).map(head).collect(),
+            heads,
         }
     }
-}
 
-impl List {
-    const fn is_empty(&self) -> bool {
-        self.oldest == NONE
+    #[inline]
+    fn at(&mut self, link: u32) -> &mut Link {
+        &mut self.links[link as usize]
     }
 
-    fn oldest(&self) -> Option<u32> {
-        (self.oldest != NONE).then_some(self.oldest)
+    /// What the policy noted of a slot.
+    #[inline]
+    fn note(&self, slot: u32) -> lfu::Uses {
+        self.links[(self.heads + slot) as usize].note
+    }
+
+    #[inline]
+    fn is_empty(&self, list: u32) -> bool {
+        self.links[list as usize].newer == list
+    }
+
+    fn oldest(&self, list: u32) -> Option<u32> {
+        self.links[list as usize].newer.checked_sub(self.heads)
+    }
+
+    #[inline]
+    fn is_newest(&self, list: u32, slot: u32) -> bool {
+        self.links[list as usize].older == self.heads + slot
     }
 
     /// Adds a slot that is in no list.
-    fn push(&mut self, links: &mut Links, slot: u32) {
-        let index = slot as usize;
-        if index >= links.0.len() {
-            let none = Link {
-                older: NONE,
-                newer: NONE,
-            };
-            links.0.resize(index + 1, none);
-        }
-        *links.at(slot) = Link {
-            older: self.newest,
-            newer: NONE,
+    #[inline]
+    fn push(&mut self, list: u32, slot: u32, note: lfu::Uses) {
+        let own = self.heads + slot;
+        let older = self.at(list).older;
+        let link = Link {
+            older,
+            newer: list,
+            note,
         };
-        match self.newest {
-            NONE => self.oldest = slot,
-            newest => links.at(newest).newer = slot,
+        match self.links.get_mut(own as usize) {
+            Some(old) => *old = link,
+            // Slots are numbered as they come.
+            None => self.links.push(link),
         }
-        self.newest = slot;
+        self.at(older).newer = own;
+        self.at(list).older = own;
     }
 
-    /// Takes out a slot that is in this list.
-    fn remove(&mut self, links: &mut Links, slot: u32) {
-        let Link { older, newer } = *links.at(slot);
-        match older {
-            NONE => self.oldest = newer,
-            older => links.at(older).newer = newer,
-        }
-        match newer {
-            NONE => self.newest = older,
-            newer => links.at(newer).older = older,
-        }
+    /// Takes a slot out of its list.
+    #[inline]
+    fn remove(&mut self, slot: u32) {
+        let Link { older, newer, .. } = *self.at(self.heads + slot);
+        self.at(older).newer = newer;
+        self.at(newer).older = older;
     }
 
-    /// Adds all of `other` behind its own, in O(1).
-    fn append(&mut self, links: &mut Links, other: Self) {
-        if other.is_empty() {
+    /// Moves all of a list behind what is in another, in O(1).
+    fn append(&mut self, to: u32, from: u32) {
+        if self.is_empty(from) {
             return;
         }
-        if self.is_empty() {
-            *self = other;
-            return;
-        }
-        links.at(self.newest).newer = other.oldest;
-        links.at(other.oldest).older = self.newest;
-        self.newest = other.newest;
+        let Link {
+            older: newest,
+            newer: oldest,
+            ..
+        } = *self.at(from);
+        let before = self.at(to).older;
+        self.at(before).newer = oldest;
+        self.at(oldest).older = before;
+        self.at(newest).newer = to;
+        self.at(to).older = newest;
+        *self.at(from) = Link {
+            older: from,
+            newer: from,
+            note: lfu::Uses::default(),
+        };
     }
 }

@@ -40,7 +40,7 @@ fn key(number: u32) -> Key {
 }
 
 /// An answer of `length` bytes that lives for `ttl` from `created` on.
-fn entry(length: usize, created: Instant, ttl: Duration) -> Arc<Entry> {
+pub(super) fn entry(length: usize, created: Instant, ttl: Duration) -> Arc<Entry> {
     Arc::new(Entry {
         status: 200,
         body: Body::Whole(vec![b'x'; length].into()),

@@ -124,15 +124,24 @@ fn check(policy: EvictionPolicy, steps: &[(u32, usize, bool)]) {
     }
 }
 
+/// Calls of which that part are inserts, up to so many.
+fn any_steps(inserts: f64, count: usize) -> impl Strategy<Value = Vec<(u32, usize, bool)>> {
+    let step = (0..40u32, 0..1100usize, prop::bool::weighted(inserts));
+    prop::collection::vec(step, 0..count)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
     fn each_policy_evicts_what_a_naive_model_of_it_evicts(
-        steps in prop::collection::vec((0..40u32, 0..1100usize, prop::bool::weighted(0.4)), 0..600)
+        first in any_steps(0.4, 300),
+        // More hits in a row than are put off.
+        hits in any_steps(0.004, 300),
+        last in any_steps(0.4, 300),
     ) {
         for policy in POLICIES {
-            check(policy, &steps);
+            check(policy, &[&first[..], &hits, &last].concat());
         }
     }
 }
