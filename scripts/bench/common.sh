@@ -57,7 +57,7 @@ ops: {listen: 127.0.0.1:0}
 admin: {socket: $run/admin.sock}
 state_dir: $run/state
 providers:
-  simo: {kind: openai, base_url: "http://$simulator_addr/v1", api_key: none, max_connections: $1}
+  simo: {kind: openai, base_url: "http://$simulator_addr/v1", api_key: none, models: [sim], max_connections: $1}
   sima: {kind: anthropic, base_url: "http://$simulator_addr", api_key: none, max_connections: $1}
 cache: ${CACHE:-{enabled: false\}}
 coordinators:
