@@ -156,6 +156,8 @@ pub struct Provider {
     pub keepalive: bool,
     pub rate_limit: Option<RateLimit>,
     pub batching: Option<Batching>,
+    /// What its models cost, by its own names for them.
+    pub prices: BTreeMap<String, Price>,
     pub breaker: Breaker,
     pub ca_file: Option<PathBuf>,
     /// `http://host:port`; may hold credentials.
@@ -312,6 +314,22 @@ pub struct Target {
     pub images: Option<bool>,
     /// Whether it serves streamed calls.
     pub streaming: Option<bool>,
+}
+
+/// `providers.*.prices.*`, in US dollars for a million tokens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Price {
+    /// Of the question.
+    pub input: f64,
+    /// Of the answer.
+    pub output: f64,
+}
+
+impl Price {
+    /// What so many tokens cost, in dollars.
+    pub fn of(&self, input: u64, output: u64) -> f64 {
+        (input as f64 * self.input + output as f64 * self.output) / 1e6
+    }
 }
 
 /// `cache.eviction_policy`.

@@ -164,6 +164,7 @@ fn provider(provider: &Provider) -> Value {
                 .batching
                 .map_or(Value::Null, |batch| millis(batch.timeout)),
         ),
+        ("prices", prices(provider)),
         ("breaker", breaker(provider.breaker)),
         (
             "ca_file",
@@ -231,6 +232,17 @@ fn target(target: &Target, all: &[Target]) -> Value {
         ("images", flag(target.images)),
         ("streaming", flag(target.streaming)),
     ])
+}
+
+fn prices(provider: &Provider) -> Value {
+    let prices = provider.prices.iter().map(|(model, price)| {
+        let own = map([
+            ("input", price.input.into()),
+            ("output", price.output.into()),
+        ]);
+        (value(model), own)
+    });
+    Value::Mapping(prices.collect())
 }
 
 fn cache(config: &CheckedConfig) -> Value {

@@ -4,7 +4,7 @@
 //! answered from the cache, or waits for the answer of an equal call, or goes on to be asked as the
 //! one that others may wait for. Start at [`Answers::consult`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -19,7 +19,8 @@ use super::shared;
 use super::terms::{Policy, Shape, Terms};
 use crate::cache::{Body, Cache, Cost, Entry, Key};
 use crate::cancel::Reason;
-use crate::config::checked;
+use crate::config::CheckedConfig;
+use crate::config::checked::{self, Price};
 use crate::metrics::Cached;
 use crate::provider::shared_cache::SharedCache;
 use crate::sync::Mutex;
@@ -31,6 +32,8 @@ const CONVERTED_ON_FRONT_BYTES_MAX: usize = 256 << 10;
 /// What the coordinators share of their answers. One of a process.
 pub struct Answers {
     config: checked::Cache,
+    /// What models cost, by provider and model.
+    prices: HashMap<String, BTreeMap<String, Price>>,
     cache: Arc<Cache>,
     /// Where answers are shared with other instances, if anywhere.
     shared: Option<Arc<SharedCache>>,
@@ -63,10 +66,15 @@ pub enum On {
 
 impl Answers {
     /// Nothing yet, within the bounds of `config`.
-    pub fn new(config: &checked::Cache, shared: Option<Arc<SharedCache>>) -> Arc<Self> {
+    pub fn new(config: &CheckedConfig, shared: Option<Arc<SharedCache>>) -> Arc<Self> {
+        let prices = config.providers.iter();
+        let prices = prices.map(|(name, provider)| (name.clone(), provider.prices.clone()));
+        let prices = prices.collect();
+        let config = &config.cache;
         Arc::new(Self {
             cache: Arc::new(Cache::new(config, Instant::now())),
             config: config.clone(),
+            prices,
             shared,
             flights: Mutex::new("answers.flights", HashMap::new()),
             landed: AtomicU64::new(0),
@@ -83,6 +91,12 @@ impl Answers {
     /// Where answers are shared with other instances.
     pub const fn shared(&self) -> Option<&Arc<SharedCache>> {
         self.shared.as_ref()
+    }
+
+    /// What tokens of that model cost in dollars; 0 where that is not configured.
+    pub(super) fn cost(&self, provider: &str, model: &str, tokens: (u64, u64)) -> f64 {
+        let price = self.prices.get(provider).and_then(|all| all.get(model));
+        price.map_or(0.0, |price| price.of(tokens.0, tokens.1))
     }
 
     /// What was configured.

@@ -44,6 +44,7 @@ pub(crate) fn config() -> CheckedConfig {
         keepalive: true,
         rate_limit: None,
         batching: None,
+        prices: BTreeMap::new(),
         breaker: checked::Breaker {
             failures: NonZeroU32::MIN,
             window: seconds(30),

@@ -33,7 +33,7 @@ impl Hands {
     ) -> io::Result<Self> {
         let redis = config.cache.redis.as_ref().filter(|_| config.cache.enabled);
         let shared = redis.map(|redis| SharedCache::new(redis, metrics));
-        let answers = Answers::new(&config.cache, shared.transpose()?);
+        let answers = Answers::new(config, shared.transpose()?);
         let known = config.coordinators.keys().cloned().collect();
         Ok(Self {
             keeper: Keeper::start(answers.cache(), store, &config.cache, known)?,

@@ -22,7 +22,9 @@ fn cached(simulator: &Simulator) -> Daemon {
 }
 
 fn config(simulator: &Simulator) -> Config {
-    Config::behind(simulator.addr).set("cache", json!({"enabled": true}))
+    Config::behind(simulator.addr)
+        .set("cache", json!({"enabled": true}))
+        .providers("prices", json!({"sim": {"input": 3, "output": 15}}))
 }
 
 fn how(answer: &Answer) -> &str {
@@ -105,6 +107,18 @@ fn an_equal_call_is_answered_from_the_cache_byte_for_byte() {
         saved("output"),
         2 * usage["completion_tokens"].as_u64().expect("a count")
     );
+    // Dollars for a million tokens.
+    let dollars = (3 * saved("input") + 15 * saved("output")) as f64 / 1e6;
+    let told = scrape.sum("victor_cache_saved_dollars_total", &own);
+    assert!(
+        told.is_some_and(|told| (told - dollars).abs() < 2e-6),
+        "{told:?} {dollars}"
+    );
+    let health = daemon.get("/health/detailed").json();
+    assert_eq!(health["cache_saved"]["hits"], 2);
+    assert!(health["cache_saved"]["seconds"].is_number());
+    let component = &health["components"]["cache.response"];
+    assert_eq!(component["details"]["entries"], 2);
     let id = first.header("x-request-id").expect("an id");
     assert_eq!(daemon.log_of(id)["cache"], "miss");
 }

@@ -8,6 +8,7 @@
 mod coordinators;
 mod keys;
 mod planes;
+mod prices;
 mod providers;
 mod rest;
 mod routes;

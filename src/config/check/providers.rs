@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::keys::keys;
+use super::prices::prices;
 use super::speech::speech;
 use super::{ENTRIES_MAX, MODEL, MODELS_MAX, NAME, is_model, is_name};
 use crate::config::checked::{
@@ -80,6 +81,7 @@ fn defaults(name: &str) -> Provider {
         keepalive: true,
         rate_limit: None,
         batching: None,
+        prices: BTreeMap::new(),
         breaker: Breaker {
             failures: NonZeroU32::new(5).unwrap_or(NonZeroU32::MIN),
             window: seconds(30),
@@ -131,6 +133,7 @@ fn provider(raw: &mut Raw<'_>, name: &str, field: Field<'_>, complete: &mut bool
     provider.keepalive = raw.boolean(&mut map, "keepalive", true);
     provider.rate_limit = rate_limit(raw, &mut map);
     provider.batching = batching(raw, &mut map);
+    provider.prices = prices(raw, &mut map);
     provider.breaker = breaker(raw, &mut map, provider.breaker);
     provider.ca_file = ca_file(raw, &mut map);
     provider.proxy = proxy(raw, &mut map);

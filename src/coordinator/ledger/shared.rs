@@ -108,9 +108,15 @@ impl Ledger {
 
     /// What the answer's tokens would have cost.
     fn spared(&self) -> Saved {
+        let tokens = (
+            self.usage.input.unwrap_or(0),
+            self.usage.output.unwrap_or(0),
+        );
+        let answers = &self.coordinator.answers;
         Saved {
-            input_tokens: self.usage.input.unwrap_or(0),
-            output_tokens: self.usage.output.unwrap_or(0),
+            input_tokens: tokens.0,
+            output_tokens: tokens.1,
+            dollars: answers.cost(&self.provider, &self.model, tokens),
             ..Saved::default()
         }
     }

@@ -35,6 +35,7 @@ fn config(address: SocketAddr) -> checked::Provider {
         keepalive: true,
         rate_limit: None,
         batching: None,
+        prices: std::collections::BTreeMap::new(),
         breaker: checked::Breaker {
             failures: NonZeroU32::MIN,
             window: Duration::from_secs(1),

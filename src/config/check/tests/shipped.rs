@@ -59,6 +59,7 @@ fn what_the_shipped_file_shows_as_defaults_are_the_defaults() {
     for (name, provider) in &mut config.providers {
         provider.rate_limit = full.providers[name].rate_limit;
         provider.batching = full.providers[name].batching;
+        provider.prices.clone_from(&full.providers[name].prices);
         provider.proxy.clone_from(&full.providers[name].proxy);
     }
     config.cache.redis.clone_from(&full.cache.redis);
