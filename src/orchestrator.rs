@@ -19,6 +19,7 @@ use crossbeam::channel::{self, Receiver, select};
 use crate::admin::server::Admin;
 use crate::admin::socket::{BindError, Socket};
 use crate::api::Api;
+use crate::compute::Compute;
 use crate::config::CheckedConfig;
 use crate::config::checked::Server;
 use crate::coordinator::answers::Answers;
@@ -80,6 +81,7 @@ struct Daemon {
     coordinators: Arc<Registry>,
     providers: Arc<Providers>,
     store: Arc<Store>,
+    compute: Arc<Compute>,
     lifecycle: Arc<Lifecycle>,
     metrics: Arc<Metrics>,
 }
@@ -117,11 +119,16 @@ impl Daemon {
         let providers = Arc::new(Providers::new(&config).map_err(StartError::Usage)?);
         let routes = Arc::new(Routes::new(&config, providers.by_name()));
         let answers = Answers::new(&config.cache);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let is_batching = config.providers.values().any(|it| it.batching.is_some());
+        let compute = Compute::start(if is_batching { cores } else { 0 });
+        let compute = Arc::new(compute.map_err(system("threads cannot be started"))?);
         let coordinators = Registry::start(
             &config.coordinators,
             &metrics,
             &store,
             &answers,
+            &compute,
             config.server.keep_alive_comment,
         )
         .map_err(system("the workers cannot be started"))?;
@@ -138,7 +145,6 @@ impl Daemon {
             Arc::clone(&metrics),
             Arc::clone(&store),
         );
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let api = Front::start("api", api_listener, cores, limits, Arc::new(api))
             .map_err(system("the API plane cannot be started"))?;
         let sources = observe::sources(&metrics, &health);
@@ -161,6 +167,7 @@ impl Daemon {
             coordinators,
             providers,
             store,
+            compute,
             lifecycle,
             metrics,
         })
@@ -253,9 +260,7 @@ impl Daemon {
         systemd::notify(Notice::Stopping);
         self.api.drain();
         self.metrics.event(Event::DrainStarted);
-        self.coordinators
-            .iter()
-            .for_each(|it| it.metrics().up.set(0));
+        self.coordinators.iter().for_each(|it| it.drain());
         ::log::info!(
             in_flight = self.calls_inside();
             "draining: calls in flight go on, new ones are told 503"
@@ -272,6 +277,7 @@ impl Daemon {
         let left = deadline.saturating_duration_since(Instant::now());
         self.api.stop(left.max(LAST_BYTES_MIN));
         self.coordinators.stop();
+        self.compute.shutdown();
         // Nobody is left who could ask for something to be kept.
         self.store.shutdown();
         self.providers.shutdown();

@@ -84,6 +84,10 @@ impl Call {
 
     /// The client left while the call waited for a worker.
     fn abandon(self: Box<Self>) {
+        if let Caller::Batch(_) = self.caller {
+            // Whoever was part of it has been told by itself.
+            return;
+        }
         self.coordinator
             .metrics()
             .reject(Rejection::ClientGoneInQueue);
