@@ -66,7 +66,7 @@ pub struct Coordinator {
     store: Arc<Store>,
     answers: Arc<Answers>,
     compute: Arc<Compute>,
-    batcher: Arc<Batcher>,
+    batcher: Batcher,
     /// How long a caller waits for a stream before each comment; zero for none.
     keep_alive_comment: Duration,
     pool: Pool<Call>,

@@ -150,6 +150,7 @@ pub(super) struct Families {
 
 impl Families {
     pub(super) fn new(registry: &Registry, clock: Clock) -> Self {
+        let by_provider = |name, help| registry.family(name, help, ["provider"]);
         Self {
             requests: registry.family(
                 "victor_provider_requests_total",
@@ -187,20 +188,17 @@ impl Families {
                 "Second requests sent because a first one was slow, by which of the two answered.",
                 ["provider", "outcome"],
             ),
-            left_out: registry.family(
+            left_out: by_provider(
                 "victor_provider_malformed_events_total",
                 "Events of streams that were left out because they could not be read.",
-                ["provider"],
             ),
-            batches: registry.family(
+            batches: by_provider(
                 "victor_provider_batches_total",
                 "Requests to a provider with batching that answered one embedding call or several.",
-                ["provider"],
             ),
-            batched_calls: registry.family(
+            batched_calls: by_provider(
                 "victor_provider_batched_calls_total",
                 "Embedding calls that were answered by those requests.",
-                ["provider"],
             ),
             permits_in_use: registry.family(
                 "victor_provider_permits_in_use",

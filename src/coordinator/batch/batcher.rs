@@ -5,16 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::roll::{Bounds, FIRST, Roll};
+use super::roll::{Bounds, FIRST, Joined, Roll};
 use super::{Asked, Batch, Member};
 use crate::cancel::Cancel;
 use crate::config::checked::Batching;
+use crate::coordinator::Coordinator;
 use crate::coordinator::call::Call;
 use crate::coordinator::caller::Caller;
 use crate::coordinator::ledger::Ledger;
 use crate::coordinator::ready::ANSWER_HEADERS;
 use crate::front::Request;
 use crate::metrics::{Accounted, Cached};
+use crate::provider::route::Routes;
+use crate::store::Scope;
 use crate::sync::Mutex;
 use crate::wire::Endpoint;
 use crate::wire::embeddings::Single;
@@ -22,7 +25,7 @@ use crate::wire::embeddings::Single;
 /// Texts of one call: OpenAI takes no more
 /// (platform.openai.com/docs/api-reference/embeddings/create).
 const MEMBERS_MAX: usize = 2048;
-/// Bytes of the texts of one call. OpenAI takes 300,000 tokens; where tokens are shorter than two
+/// Bytes of the bodies of one batch. OpenAI takes 300,000 tokens; where tokens are shorter than two
 /// bytes it refuses the batch, which is then halved.
 const BYTES_MAX: usize = 512 << 10;
 /// What keys are made under: another form of them needs another one.
@@ -40,107 +43,49 @@ pub struct Batcher {
 
 impl Batcher {
     /// None yet.
-    pub fn new() -> Arc<Self> {
-        Arc::new(Self {
+    pub fn new() -> Self {
+        Self {
             open: Mutex::new("batcher.open", HashMap::new()),
             is_draining: AtomicBool::new(false),
-        })
+        }
     }
 
     /// Parks the call in a batch if it can be asked for together with others. Gives back what is
     /// to be queued: the call itself if it cannot, the job of the batch if this call opened one.
-    pub fn offer(self: &Arc<Self>, call: Box<Call>) -> Option<Box<Call>> {
+    pub fn offer(&self, call: Box<Call>) -> Option<Box<Call>> {
         let Some((batching, single)) = self.terms(&call) else {
             return Some(call);
         };
         let key = key(&call, &single);
-        let mut ledger = Ledger::of(&call);
-        let Call {
-            endpoint,
-            request,
-            request_id,
-            decoded,
-            routes,
-            coordinator,
-            caller,
-            accounted,
-            scope,
-            deadline,
-            ..
-        } = *call;
-        if let Caller::Lead(lead) = &caller {
-            lead.watch(&mut ledger);
-        }
-        let request = Arc::new(request);
-        let bytes = single.literal().len();
-        let cancel = Arc::clone(caller.cancel());
-        let mut member = Member {
-            asked: Asked {
-                request: Arc::clone(&request),
-                decoded: Arc::new(decoded?),
-                deadline,
-            },
-            single,
-            ledger,
-            caller,
-            _accounted: accounted,
-        };
+        let bytes = call.request.body.len();
+        let cancel = Arc::clone(call.caller.cancel());
+        let (member, rest) = part(*call, single)?;
         let mut open = self.open.lock();
-        if let Some(batch) = open.get(&key) {
-            let batch = Arc::clone(batch);
-            match batch.roll.join(member, bytes) {
-                Ok(joined) => {
-                    if joined.is_full {
+        let member = match open.get(&key).cloned() {
+            None => member,
+            Some(batch) => match batch.roll.join(member, bytes) {
+                Ok(Joined { seat, is_full }) => {
+                    if is_full {
                         open.remove(&key);
                     }
                     drop(open);
-                    if joined.is_full {
+                    if is_full {
                         batch.alarm.ring();
                     }
-                    batch.watch(joined.seat, &cancel);
+                    batch.watch(seat, &cancel);
                     return None;
                 }
-                Err(back) => {
-                    open.remove(&key);
+                Err(member) => {
                     batch.alarm.ring();
-                    member = back;
+                    member
                 }
-            }
-        }
-        let now = Instant::now();
-        let bounds = Bounds {
-            members: batching.size.get().min(MEMBERS_MAX),
-            bytes: BYTES_MAX,
+            },
         };
-        // What is left of the call's time is the provider's to use.
-        let left = deadline.saturating_duration_since(now);
-        let batch = Arc::new(Batch {
-            batcher: Arc::downgrade(self),
-            key,
-            metrics: Arc::clone(&coordinator.metrics),
-            cancel: Arc::new(Cancel::new()),
-            alarm: Arc::default(),
-            until: now + batching.timeout.min(left / 2),
-            roll: Roll::of(bounds, member, bytes),
-            said: Mutex::new("batch.said", None),
-        });
+        let batch = Arc::new(rest.batch(key, batching, member, bytes));
         open.insert(key, Arc::clone(&batch));
         drop(open);
         batch.watch(FIRST, &cancel);
-        Some(Box::new(Call {
-            endpoint,
-            request: request.with_body(Vec::new()),
-            request_id,
-            decoded: None,
-            routes,
-            accounted: Accounted::new(coordinator.metrics()),
-            coordinator,
-            caller: Caller::Batch(batch),
-            cached: Cached::Bypass,
-            is_looked_up: true,
-            scope,
-            deadline,
-        }))
+        Some(Box::new(rest.job(batch)))
     }
 
     /// What there is to know of a call that can be asked for together with others.
@@ -173,6 +118,87 @@ impl Batcher {
         let open: Vec<_> = self.open.lock().drain().collect();
         for (_, batch) in open {
             batch.alarm.ring();
+        }
+    }
+}
+
+/// What is left of a call that became a member: what opens a batch, if there is none.
+struct Rest {
+    endpoint: Endpoint,
+    request: Arc<Request>,
+    request_id: String,
+    routes: Arc<Routes>,
+    coordinator: Arc<Coordinator>,
+    scope: Scope,
+    deadline: Instant,
+}
+
+/// Takes a call apart; `None` if nothing was found in its body.
+fn part(call: Call, single: Single) -> Option<(Member, Rest)> {
+    let mut ledger = Ledger::of(&call);
+    if let Caller::Lead(lead) = &call.caller {
+        lead.watch(&mut ledger);
+    }
+    let request = Arc::new(call.request);
+    let member = Member {
+        asked: Asked {
+            request: Arc::clone(&request),
+            decoded: Arc::new(call.decoded?),
+            deadline: call.deadline,
+        },
+        single,
+        ledger,
+        caller: call.caller,
+        _accounted: call.accounted,
+    };
+    let rest = Rest {
+        endpoint: call.endpoint,
+        request,
+        request_id: call.request_id,
+        routes: call.routes,
+        coordinator: call.coordinator,
+        scope: call.scope,
+        deadline: call.deadline,
+    };
+    Some((member, rest))
+}
+
+impl Rest {
+    /// A batch of one.
+    fn batch(&self, key: Key, batching: Batching, first: Member, bytes: usize) -> Batch {
+        let bounds = Bounds {
+            members: batching.size.get().min(MEMBERS_MAX),
+            bytes: BYTES_MAX,
+        };
+        let now = Instant::now();
+        // What is left of the call's time is the provider's to use.
+        let left = self.deadline.saturating_duration_since(now);
+        Batch {
+            coordinator: Arc::clone(&self.coordinator),
+            key,
+            cancel: Arc::new(Cancel::new()),
+            alarm: Arc::default(),
+            until: now + batching.timeout.min(left / 2),
+            roll: Roll::of(bounds, first, bytes),
+            said: Mutex::new("batch.said", None),
+        }
+    }
+
+    /// What a worker is given of a batch.
+    fn job(self, batch: Arc<Batch>) -> Call {
+        Call {
+            endpoint: self.endpoint,
+            request: self.request.with_body(Vec::new()),
+            request_id: self.request_id,
+            decoded: None,
+            routes: self.routes,
+            accounted: Accounted::new(self.coordinator.metrics()),
+            coordinator: self.coordinator,
+            caller: Caller::Batch(batch),
+            cached: Cached::Bypass,
+            is_looked_up: true,
+            scope: self.scope,
+            deadline: self.deadline,
         }
     }
 }

@@ -18,13 +18,14 @@ use std::time::{Duration, Instant};
 
 pub use self::batcher::Batcher;
 use self::roll::{Left, Roll, Seat};
-use super::call::Decoded;
+use super::Coordinator;
+use super::call::{Decoded, late_in_queue};
 use super::caller::Caller;
 use super::ledger::{Ended, Ledger, Served};
 use super::pause::{self, Alarm};
 use crate::cancel::{Abort, Cancel, Reason};
 use crate::front::Request;
-use crate::metrics::{Accounted, CoordinatorMetrics, Rejection};
+use crate::metrics::{Accounted, Rejection};
 use crate::sync::Mutex;
 use crate::thread;
 use crate::wire::embeddings::Single;
@@ -74,9 +75,8 @@ struct Member {
 
 /// See the module.
 pub struct Batch {
-    batcher: Weak<Batcher>,
+    coordinator: Arc<Coordinator>,
     key: batcher::Key,
-    metrics: Arc<CoordinatorMetrics>,
     /// Of the job: cancelled when nobody waits any more.
     cancel: Arc<Cancel>,
     /// Rings when there is nothing more to wait for.
@@ -121,7 +121,7 @@ impl Batch {
         self.forget();
         for seat in self.roll.close() {
             if let Some(mut member) = self.roll.take(seat) {
-                self.metrics.reject(Rejection::QueueFull);
+                self.coordinator.metrics.reject(Rejection::QueueFull);
                 member.ledger.not_taken();
                 member.fail(error, Some(retry_after));
             }
@@ -151,20 +151,25 @@ impl Batch {
             self.forget();
             self.cancel.cancel(Reason::ClientGone);
         }
-        if was_waiting {
-            self.metrics.reject(match reason {
-                Reason::Deadline => Rejection::DeadlineInQueue,
-                _ => Rejection::ClientGoneInQueue,
-            });
+        match reason {
+            Reason::Deadline if was_waiting => {
+                self.coordinator.metrics.reject(Rejection::DeadlineInQueue);
+                member.fail(&late_in_queue(&self.coordinator), None);
+            }
+            _ => {
+                if was_waiting {
+                    self.coordinator
+                        .metrics
+                        .reject(Rejection::ClientGoneInQueue);
+                }
+                member.left(reason);
+            }
         }
-        member.left(reason);
     }
 
     /// From here on no call finds the batch.
     fn forget(&self) {
-        if let Some(batcher) = self.batcher.upgrade() {
-            batcher.forget(self);
-        }
+        self.coordinator.batcher.forget(self);
     }
 
     /// Waits for the calls that are still to come. Returns who is there.

@@ -11,7 +11,7 @@ use super::roll::Seat;
 use super::{Asked, Batch, Member, Said};
 use crate::coordinator::call::{Call, Decoded};
 use crate::coordinator::lead::given_up;
-use crate::coordinator::ledger::{Ended, Served};
+use crate::coordinator::ledger::{Ledger, Served};
 use crate::coordinator::stages::Work;
 use crate::wire::Endpoint;
 use crate::wire::embeddings::{self, Single};
@@ -23,14 +23,6 @@ struct Part {
     seat: Seat,
     asked: Asked,
     single: Single,
-}
-
-/// What came of asking for some of a batch.
-struct Outcome {
-    /// `None`: nobody is left who could be told.
-    said: Option<Said>,
-    served: Served,
-    ended: Ended,
 }
 
 /// What each is told of an answer: its own part and usage, or `None` if there is none for it.
@@ -82,67 +74,86 @@ fn ask(call: &Call, batch: &Arc<Batch>, group: &[Part]) -> Vec<Seat> {
     let Some(asked) = merged(group) else {
         return seats();
     };
-    let calls = group.len();
     let bytes = asked.request.body.len();
     let mut work = Work::of_batch(call, batch, asked);
-    if calls > 1 {
+    if group.len() > 1 {
         work.accounted.add(bytes);
     }
-    let ran = catch_unwind(AssertUnwindSafe(|| work.execute()));
-    let outcome = Outcome {
-        said: batch.said.lock().take(),
-        served: work.ledger.served(),
-        ended: work.ledger.ended(),
-    };
-    if ran.is_err() {
+    if catch_unwind(AssertUnwindSafe(|| work.execute())).is_err() {
         ::log::error!(
             request_id = call.request_id.as_str();
-            "a worker panicked in a call for {calls} embeddings; the worker goes on"
+            "a worker panicked in a call for {} embeddings; the worker goes on", group.len()
         );
     }
-    let is_success = |said: &Said| matches!(said, Said::Whole { status: ..400, .. });
-    match &outcome.said {
-        Some(said) if !is_success(said) && calls > 1 && is_about_some(said.status()) => {
-            let share = |_, member: &mut Member| member.share(&outcome.served, calls);
-            batch.roll.present(&seats(), share);
-            seats()
-        }
+    let outcome = Outcome {
+        batch,
+        calls: group.len(),
+        ledger: &work.ledger,
+        served: work.ledger.served(),
+    };
+    let said = batch.said.lock().take();
+    match said {
         Some(Said::Whole {
             status: status @ ..400,
             content_type,
             body,
-        }) => {
-            let split = split(call, group, body);
-            let answered = split.iter().flatten().count();
-            if answered > 0 {
-                work.ledger.count_merged(answered);
-            }
-            let mut again = Vec::new();
-            for (part, own) in std::iter::zip(group, split) {
-                let Some((body, usage)) = own else {
-                    let share = |_, member: &mut Member| member.share(&outcome.served, calls);
-                    batch.roll.present(&[part.seat], share);
-                    again.push(part.seat);
-                    continue;
-                };
-                if let Some(mut member) = batch.roll.take(part.seat) {
-                    member.share(&outcome.served, calls);
-                    member.respond(*status, content_type, body, usage);
-                }
-            }
-            again
-        }
+        }) => outcome.hand_out(group, status, &content_type, split(call, group, body)),
+        Some(said) if group.len() > 1 && is_about_some(said.status()) => outcome.ask_again(seats()),
         Some(said) => {
-            for seat in seats() {
-                if let Some(mut member) = batch.roll.take(seat) {
-                    member.share(&outcome.served, calls);
-                    member.tell(said, &outcome.ended);
-                }
-            }
+            outcome.tell(seats(), &said);
             Vec::new()
         }
         // All have left, or a panic of ours has answered nobody.
         None => Vec::new(),
+    }
+}
+
+/// What came of asking for several in one call.
+struct Outcome<'a> {
+    batch: &'a Batch,
+    calls: usize,
+    /// Of the call, settled.
+    ledger: &'a Ledger,
+    served: Served,
+}
+
+impl Outcome<'_> {
+    /// Gives each its part; returns those for which there is none.
+    fn hand_out(&self, group: &[Part], status: u16, content_type: &str, split: Split) -> Vec<Seat> {
+        let answered = split.iter().flatten().count();
+        if answered > 0 {
+            self.ledger.count_merged(answered);
+        }
+        let mut again = Vec::new();
+        for (part, own) in std::iter::zip(group, split) {
+            let Some((body, usage)) = own else {
+                again.push(part.seat);
+                continue;
+            };
+            if let Some(mut member) = self.batch.roll.take(part.seat) {
+                member.share(&self.served, self.calls);
+                member.respond(status, content_type, body, usage);
+            }
+        }
+        self.ask_again(again)
+    }
+
+    /// Has those that are still there remember what they were asked for in vain.
+    fn ask_again(&self, seats: Vec<Seat>) -> Vec<Seat> {
+        let share = |_, member: &mut Member| member.share(&self.served, self.calls);
+        self.batch.roll.present(&seats, share);
+        seats
+    }
+
+    /// Tells all the same.
+    fn tell(&self, seats: Vec<Seat>, said: &Said) {
+        let ended = self.ledger.ended();
+        for seat in seats {
+            if let Some(mut member) = self.batch.roll.take(seat) {
+                member.share(&self.served, self.calls);
+                member.tell(said, &ended);
+            }
+        }
     }
 }
 
@@ -178,13 +189,14 @@ fn merged(group: &[Part]) -> Option<Asked> {
 }
 
 /// Takes an answer to `group` apart, on several processors if it is long.
-fn split(call: &Call, group: &[Part], body: &[u8]) -> Split {
+fn split(call: &Call, group: &[Part], body: Vec<u8>) -> Split {
     let usage = |body: &[u8]| usage::of_answer(Endpoint::Embeddings, body).unwrap_or_default();
     if group.len() == 1 {
-        return vec![Some((body.to_vec(), usage(body)))];
+        let usage = usage(&body);
+        return vec![Some((body, usage))];
     }
     let weights: Vec<u64> = group.iter().map(|part| part.single.weight()).collect();
-    let parts = match embeddings::split(body, &weights) {
+    let parts = match embeddings::split(&body, &weights) {
         Ok(parts) => parts,
         Err(error) => {
             ::log::warn!(
