@@ -21,7 +21,12 @@ const EACH: usize = 100;
 
 /// A daemon that merges up to `size` calls for `simo`, each attempted once.
 pub fn daemon(simulator: &Simulator, size: usize, timeout_ms: u64, is_cached: bool) -> Daemon {
-    let config = Config::behind(simulator.addr)
+    Daemon::with(&config(simulator, size, timeout_ms, is_cached))
+}
+
+/// The configuration of such a daemon.
+pub fn config(simulator: &Simulator, size: usize, timeout_ms: u64, is_cached: bool) -> Config {
+    Config::behind(simulator.addr)
         .set("cache", json!({"enabled": is_cached}))
         .set("providers.simo.enable_batching", true)
         .set("providers.simo.batch_size", size)
@@ -29,8 +34,7 @@ pub fn daemon(simulator: &Simulator, size: usize, timeout_ms: u64, is_cached: bo
         .set("providers.simo.max_connections", 32)
         .set("coordinators.max_concurrent", 64)
         .set("coordinators.queue_size", 1000)
-        .one_attempt();
-    Daemon::with(&config)
+        .one_attempt()
 }
 
 /// The body of a call for one text.
