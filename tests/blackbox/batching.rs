@@ -194,6 +194,24 @@ fn a_lone_call_passes_unchanged_and_waits_no_longer_than_its_batch() {
     assert!(started.elapsed() < Duration::from_millis(290));
 }
 
+/// Long enough for its parts to be made on several threads.
+#[test]
+fn a_long_answer_is_taken_apart() {
+    let _turn = machine::heavy();
+    let simulator = Simulator::start();
+    let daemon = daemon(&simulator, 32, 1000, true);
+    let bodies: Vec<Value> = (0..32)
+        .map(|it| json!({"model": "simo/sim", "input": format!("text {it}"), "dimensions": 4096}))
+        .collect();
+    let answers = together(daemon.api, bodies.clone());
+    assert_eq!(simulator.calls().len(), 1);
+    for (answer, body) in std::iter::zip(&answers, &bodies) {
+        assert_eq!(answer.json()["data"], alone(&simulator, body)["data"]);
+    }
+    let sum: u64 = answers.iter().map(|it| tokens(&it.json())).sum();
+    assert_eq!(sum, reported(&daemon));
+}
+
 #[test]
 fn only_calls_that_differ_in_the_text_alone_are_merged() {
     let _turn = machine::heavy();

@@ -134,8 +134,10 @@ fn who_leaves_leaves_alone() {
     let send = |model: &str, text: &str| send(&daemon, model, text);
     // Before the batch is sent: what nobody waits for is not asked for. The opener among them.
     let opener = send("simo/sim", "text 1");
+    wait::until("a worker that waits", Duration::from_secs(5), || {
+        in_flight(&daemon).eq(&1).then_some(())
+    });
     let mut stays = send("simo/sim", "text 2");
-    std::thread::sleep(Duration::from_millis(100));
     drop(opener);
     let answer = stays.answer();
     assert_eq!(
@@ -175,7 +177,9 @@ fn who_leaves_leaves_alone() {
     for id in ["text-7", "text-8"] {
         assert_eq!(daemon.log_of(id)["status"], 499);
     }
-    std::thread::sleep(Duration::from_millis(700));
+    wait::until("an idle coordinator", Duration::from_secs(5), || {
+        in_flight(&daemon).eq(&0).then_some(())
+    });
     assert!(simulator.calls().is_empty());
     assert_eq!(one(&daemon, &body("simo/sim", "text 9")).status, 200);
 }
