@@ -10,6 +10,7 @@ pub mod cache;
 pub mod cancel;
 pub mod cli;
 pub mod clock;
+pub mod compute;
 pub mod config;
 pub mod coordinator;
 pub mod diagnostics;

@@ -21,6 +21,7 @@ use self::cache::Hands;
 use crate::admin::server::Admin;
 use crate::admin::socket::{BindError, Socket};
 use crate::api::Api;
+use crate::compute::Compute;
 use crate::config::CheckedConfig;
 use crate::config::checked::Server;
 use crate::coordinator::{Coordinator, Registry};
@@ -82,6 +83,7 @@ struct Daemon {
     providers: Arc<Providers>,
     store: Arc<Store>,
     cache: Hands,
+    compute: Arc<Compute>,
     lifecycle: Arc<Lifecycle>,
     metrics: Arc<Metrics>,
 }
@@ -120,11 +122,16 @@ impl Daemon {
         let routes = Arc::new(Routes::new(&config, providers.by_name()));
         let cache = Hands::start(&config, &metrics, &store)
             .map_err(system("a thread of the cache cannot be started"))?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let is_batching = config.providers.values().any(|it| it.batching.is_some());
+        let compute = Compute::start(if is_batching { cores } else { 0 });
+        let compute = Arc::new(compute.map_err(system("threads cannot be started"))?);
         let coordinators = Registry::start(
             &config.coordinators,
             &metrics,
             &store,
             &cache.answers,
+            &compute,
             config.server.keep_alive_comment,
         )
         .map_err(system("the workers cannot be started"))?;
@@ -141,7 +148,6 @@ impl Daemon {
             Arc::clone(&metrics),
             Arc::clone(&store),
         );
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let api = Front::start("api", api_listener, cores, limits, Arc::new(api))
             .map_err(system("the API plane cannot be started"))?;
         let sources = observe::sources(&metrics, &health);
@@ -168,6 +174,7 @@ impl Daemon {
             providers,
             store,
             cache,
+            compute,
             lifecycle,
             metrics,
         })
@@ -260,9 +267,7 @@ impl Daemon {
         systemd::notify(Notice::Stopping);
         self.api.drain();
         self.metrics.event(Event::DrainStarted);
-        self.coordinators
-            .iter()
-            .for_each(|it| it.metrics().up.set(0));
+        self.coordinators.iter().for_each(|it| it.drain());
         ::log::info!(
             in_flight = self.calls_inside();
             "draining: calls in flight go on, new ones are told 503"
@@ -280,6 +285,7 @@ impl Daemon {
         self.api.stop(left.max(LAST_BYTES_MIN));
         self.coordinators.stop();
         self.cache.stop();
+        self.compute.shutdown();
         // Nobody is left who could ask for something to be kept.
         self.store.shutdown();
         self.providers.shutdown();

@@ -47,6 +47,8 @@ pub enum Role {
     Signals,
     /// Paces the simulator's answers.
     Simulator,
+    /// Computes what is too much for one thread.
+    Compute,
     /// Started by a library or the runtime: tiny_http and jemalloc start their own.
     Foreign,
 }
@@ -67,6 +69,8 @@ pub enum State {
     WaitingPermit,
     /// Waits until a target may be asked again: a backoff, a rate limit, an open breaker.
     WaitingRetry,
+    /// Waits for more calls to ask for in one.
+    WaitingBatch,
     /// Looks a name up, connects, or shakes hands.
     Connecting,
     /// Sends the request to the provider.
@@ -94,10 +98,10 @@ macro_rules! names {
 }
 names!(Role {
     Main => "main", Accept => "accept", Front => "front", Worker => "worker", Ops => "ops", Admin => "admin",
-    Log => "log", Store => "store", Cache => "cache", Signals => "signals", Simulator => "simulator", Foreign => "foreign",
+    Log => "log", Store => "store", Cache => "cache", Signals => "signals", Simulator => "simulator", Compute => "compute", Foreign => "foreign",
 });
 names!(State {
-    Idle => "idle", Running => "running", WaitingStore => "waiting_store", WaitingCache => "waiting_cache", WaitingPermit => "waiting_permit", WaitingRetry => "waiting_retry",
+    Idle => "idle", Running => "running", WaitingStore => "waiting_store", WaitingCache => "waiting_cache", WaitingPermit => "waiting_permit", WaitingRetry => "waiting_retry", WaitingBatch => "waiting_batch",
     Connecting => "connecting", Sending => "sending", WaitingFirstByte => "waiting_first_byte",
     Relaying => "relaying", Free => "free",
 });

@@ -66,15 +66,7 @@ impl Decoded {
 impl Call {
     /// The deadline passed while the call waited for a worker.
     pub fn expire(self: Box<Self>) {
-        let error = ApiError::new(
-            Kind::Timeout,
-            format!(
-                "no worker of {} was free within {} s; the call was not sent to a provider",
-                self.coordinator.name(),
-                self.coordinator.config().timeout.as_secs_f64()
-            ),
-        )
-        .code("deadline_in_queue");
+        let error = late_in_queue(&self.coordinator);
         self.coordinator
             .metrics()
             .reject(Rejection::DeadlineInQueue);
@@ -84,6 +76,10 @@ impl Call {
 
     /// The client left while the call waited for a worker.
     fn abandon(self: Box<Self>) {
+        if let Caller::Batch(_) = self.caller {
+            // Whoever was part of it has been told by itself.
+            return;
+        }
         self.coordinator
             .metrics()
             .reject(Rejection::ClientGoneInQueue);
@@ -107,6 +103,16 @@ impl Call {
         let ledger = Ledger::rejected(&self);
         self.fail(ledger, error, Some(retry_after));
     }
+}
+
+/// What a caller is told whose deadline passed in a queue.
+pub(super) fn late_in_queue(coordinator: &Coordinator) -> ApiError {
+    let message = format!(
+        "no worker of {} was free within {} s; the call was not sent to a provider",
+        coordinator.name(),
+        coordinator.config().timeout.as_secs_f64()
+    );
+    ApiError::new(Kind::Timeout, message).code("deadline_in_queue")
 }
 
 /// Ends the wait of a call that is too late, or whose client left.

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::batch::{Batch, Said};
 use super::call::push_retry_after;
 use super::cast::Cast;
 use super::keep_alive::push_stream_headers;
@@ -21,6 +22,8 @@ pub enum Caller {
     Alone(Responder),
     /// All callers of a flight.
     Lead(Lead),
+    /// Those whose calls are asked for in one.
+    Batch(Arc<Batch>),
 }
 
 impl Caller {
@@ -29,6 +32,7 @@ impl Caller {
         match self {
             Self::Alone(responder) => responder.cancel(),
             Self::Lead(lead) => lead.cancel(),
+            Self::Batch(batch) => batch.cancel(),
         }
     }
 
@@ -36,7 +40,7 @@ impl Caller {
     pub const fn alone(&mut self) -> Option<&mut Responder> {
         match self {
             Self::Alone(responder) => Some(responder),
-            Self::Lead(_) => None,
+            Self::Lead(_) | Self::Batch(_) => None,
         }
     }
 
@@ -47,6 +51,11 @@ impl Caller {
                 responder.respond(whole(ledger, status, content_type, Body::Owned(body)));
             }
             Self::Lead(lead) => lead.respond(ledger, status, content_type, body),
+            Self::Batch(batch) => batch.hear(Said::Whole {
+                status,
+                content_type: content_type.to_owned(),
+                body,
+            }),
         }
     }
 
@@ -55,6 +64,10 @@ impl Caller {
         match self {
             Self::Alone(responder) => responder.respond(failure(ledger, error, retry_after)),
             Self::Lead(lead) => lead.fail(ledger, error, retry_after),
+            Self::Batch(batch) => batch.hear(Said::Error {
+                error: error.clone(),
+                retry_after,
+            }),
         }
     }
 
@@ -69,6 +82,8 @@ impl Caller {
                 let cast = lead.stream(ledger, content_type)?;
                 Some(Writer::Cast(Box::new(cast)))
             }
+            // There is no such stream.
+            Self::Batch(_) => None,
         }
     }
 }

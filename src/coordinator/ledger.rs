@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::Coordinator;
 use super::call::{Call, push_request_id};
+use super::caller::Caller;
 use crate::config::checked::Retry;
 use crate::front::Response;
 use crate::log::{self, CallRecord};
@@ -42,6 +43,12 @@ pub struct Ledger {
     executed: bool,
     /// Whether the coordinator took it.
     taken: bool,
+    /// Whether it is a call of a caller's. One that was merged from several is not: each of those
+    /// is accounted for.
+    is_callers: bool,
+    /// How many calls were asked for in one with this one, itself included; 0 for a call that
+    /// cannot be merged.
+    merged: u32,
     pub provider: String,
     pub model: String,
     pub attempts: u32,
@@ -90,6 +97,8 @@ impl Ledger {
             received: call.request.received,
             executed: true,
             taken: true,
+            is_callers: !matches!(call.caller, Caller::Batch(_)),
+            merged: 0,
             provider: String::new(),
             model: call
                 .decoded
@@ -128,6 +137,11 @@ impl Ledger {
         }
     }
 
+    /// The coordinator does not take the call after all.
+    pub fn not_taken(&mut self) {
+        self.taken = false;
+    }
+
     /// The call turned out not to be one, its body being no request.
     pub fn not_executed(&mut self) {
         self.executed = false;
@@ -150,6 +164,9 @@ impl Ledger {
         }
         let left = self.left.as_ref();
         self.has_left = left.is_some_and(|left| left.load(Ordering::Relaxed));
+        if !self.is_callers {
+            return;
+        }
         let (told, error_type) = self.told();
         self.coordinator
             .process
@@ -202,6 +219,9 @@ impl Ledger {
 
     /// Says what happened, once everything has been written.
     pub fn close(&self) {
+        if !self.is_callers {
+            return;
+        }
         let (status, error_type) = self.told();
         log::call_line(&CallRecord {
             request_id: &self.request_id,
@@ -214,6 +234,7 @@ impl Ledger {
             duration: self.received.elapsed(),
             cache: self.cached.as_str(),
             attempts: self.attempts,
+            merged: self.merged,
             path: match self.attempts {
                 ..=1 => "",
                 _ => &self.path,

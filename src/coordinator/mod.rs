@@ -7,6 +7,7 @@
 
 pub mod answers;
 mod attempts;
+mod batch;
 pub mod call;
 pub mod caller;
 mod cast;
@@ -38,8 +39,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::answers::{Answers, On};
+use self::batch::Batcher;
 use self::call::Call;
+use self::caller::Caller;
 use self::pool::{Full, Gauges, Pool, PoolOptions};
+use crate::compute::Compute;
 use crate::config::checked;
 use crate::metrics::{CoordinatorMetrics, Metrics, Rejection};
 use crate::store::Store;
@@ -62,6 +66,8 @@ pub struct Coordinator {
     process: Arc<Metrics>,
     store: Arc<Store>,
     answers: Arc<Answers>,
+    compute: Arc<Compute>,
+    batcher: Batcher,
     /// How long a caller waits for a stream before each comment; zero for none.
     keep_alive_comment: Duration,
     pool: Pool<Call>,
@@ -77,6 +83,7 @@ impl Coordinator {
         process: &Arc<Metrics>,
         store: &Arc<Store>,
         answers: &Arc<Answers>,
+        compute: &Arc<Compute>,
         keep_alive_comment: Duration,
     ) -> std::io::Result<Arc<Self>> {
         let name = thread::intern(&config.name);
@@ -102,6 +109,8 @@ impl Coordinator {
             process,
             store: Arc::clone(store),
             answers: Arc::clone(answers),
+            compute: Arc::clone(compute),
+            batcher: Batcher::new(),
             keep_alive_comment,
             pool,
         }))
@@ -127,6 +136,11 @@ impl Coordinator {
         &self.answers
     }
 
+    /// Where long computations are shared out.
+    pub const fn compute(&self) -> &Arc<Compute> {
+        &self.compute
+    }
+
     /// Its counters.
     pub fn metrics(&self) -> &CoordinatorMetrics {
         &self.metrics
@@ -137,8 +151,8 @@ impl Coordinator {
         &self.pool
     }
 
-    /// Answers a call from the cache, has it wait for the answer to an equal one, or queues it for a
-    /// worker; or answers it at once with 503 and `retry-after`.
+    /// Answers a call from the cache, has it wait for the answer to an equal one or for others that
+    /// it can be merged with, or queues it for a worker; or answers it at once with 503 and `retry-after`.
     pub fn submit(self: &Arc<Self>, call: Box<Call>) {
         let mut call = match call.decoded {
             None => call,
@@ -154,11 +168,13 @@ impl Coordinator {
             }
             call.expire_by_itself();
         }
+        let Some(call) = self.batcher.offer(call) else {
+            return;
+        };
         let submitted = self.pool.submit(call, |ticket, call| {
             call.caller.cancel().attach(Arc::clone(ticket) as _);
         });
         if let Err(Full(call)) = submitted {
-            self.metrics.reject(Rejection::QueueFull);
             let error = ApiError::new(
                 Kind::Overloaded,
                 format!(
@@ -167,8 +183,20 @@ impl Coordinator {
                 ),
             )
             .code("queue_full");
-            call.reject(&error, self.pool.retry_after());
+            let retry_after = self.pool.retry_after();
+            if let Caller::Batch(batch) = &call.caller {
+                batch.refuse(&error, retry_after);
+                return;
+            }
+            self.metrics.reject(Rejection::QueueFull);
+            call.reject(&error, retry_after);
         }
+    }
+
+    /// The daemon drains: the calls that are here go on, and wait for no others.
+    pub fn drain(&self) {
+        self.metrics.up.set(0);
+        self.batcher.hurry();
     }
 
     /// Waits until no call is inside, at most until `deadline`. Returns whether none is.

@@ -7,15 +7,32 @@ use crate::cancel::{Abort, Cancel, Reason};
 use crate::sync::{Condvar, Mutex};
 use crate::thread;
 
-struct Alarm {
+/// What wakes a worker.
+pub struct Alarm {
     rung: Mutex<bool>,
     bell: Condvar,
 }
 
-impl Abort for Alarm {
-    fn abort(&self) {
+impl Default for Alarm {
+    fn default() -> Self {
+        Self {
+            rung: Mutex::new("coordinator.pause", false),
+            bell: Condvar::new(),
+        }
+    }
+}
+
+impl Alarm {
+    /// Ends the wait for it, now or as soon as somebody waits.
+    pub fn ring(&self) {
         *self.rung.lock() = true;
         self.bell.notify_one();
+    }
+}
+
+impl Abort for Alarm {
+    fn abort(&self) {
+        self.ring();
     }
 }
 
@@ -24,12 +41,22 @@ impl Abort for Alarm {
 /// # Errors
 /// The call was cancelled, for this reason.
 pub fn until(cancel: &Cancel, until: Instant) -> Result<(), Reason> {
-    let alarm = Arc::new(Alarm {
-        rung: Mutex::new("coordinator.pause", false),
-        bell: Condvar::new(),
-    });
-    thread::set_state(thread::State::WaitingRetry);
-    cancel.attach(Arc::clone(&alarm) as Arc<dyn Abort>);
+    wait(cancel, &Arc::default(), until, thread::State::WaitingRetry)
+}
+
+/// Sleeps until then or until the alarm rings, which it does for one sleeper; `state` says what
+/// for.
+///
+/// # Errors
+/// As [`until`].
+pub fn wait(
+    cancel: &Cancel,
+    alarm: &Arc<Alarm>,
+    until: Instant,
+    state: thread::State,
+) -> Result<(), Reason> {
+    thread::set_state(state);
+    cancel.attach(Arc::clone(alarm) as Arc<dyn Abort>);
     let mut rung = alarm.rung.lock();
     while !*rung && !alarm.bell.wait_until(&mut rung, until) {}
     drop(rung);
@@ -53,6 +80,10 @@ mod tests {
         cancel.cancel(Reason::ClientGone);
         let far = Instant::now() + Duration::from_secs(60);
         assert_eq!(until(&cancel, far), Err(Reason::ClientGone));
+        let alarm = Arc::new(Alarm::default());
+        alarm.ring();
+        let state = thread::State::WaitingBatch;
+        assert_eq!(wait(&Cancel::new(), &alarm, far, state), Ok(()));
         assert!(Instant::now() < far);
     }
 }

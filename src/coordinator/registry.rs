@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::answers::Answers;
 use super::{Coordinator, chat, embedding};
+use crate::compute::Compute;
 use crate::config::checked;
 use crate::metrics::Metrics;
 use crate::store::Store;
@@ -30,12 +31,19 @@ impl Registry {
         metrics: &Arc<Metrics>,
         store: &Arc<Store>,
         answers: &Arc<Answers>,
+        compute: &Arc<Compute>,
         keep_alive_comment: Duration,
     ) -> io::Result<Self> {
         let mut by_name = BTreeMap::new();
         for config in configured.values() {
-            let coordinator =
-                Coordinator::start(config.clone(), metrics, store, answers, keep_alive_comment)?;
+            let coordinator = Coordinator::start(
+                config.clone(),
+                metrics,
+                store,
+                answers,
+                compute,
+                keep_alive_comment,
+            )?;
             by_name.insert(coordinator.name(), coordinator);
         }
         let built_in = |name: &str| {

@@ -21,7 +21,7 @@ use crate::provider::shared_cache::{Claim, Found, SharedCache, Token};
 const STREAM_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// What is to be done with a call.
-pub(super) enum Asked {
+pub(super) enum Looked {
     /// It is to be asked here; others wait for its answer for as long as this is held.
     Ours(Box<Call>, Option<Token>),
     /// It is answered.
@@ -29,27 +29,27 @@ pub(super) enum Asked {
 }
 
 /// Looks for the answer of a call that leads a flight at the other instances.
-pub(super) fn ask_others(mut call: Box<Call>) -> Asked {
+pub(super) fn ask_others(mut call: Box<Call>) -> Looked {
     let answers = Arc::clone(call.coordinator.answers());
     let (Some(shared), Caller::Lead(lead)) = (answers.shared(), &call.caller) else {
-        return Asked::Ours(call, None);
+        return Looked::Ours(call, None);
     };
     let Some(terms) = lead.terms().filter(|terms| terms.may_read) else {
-        return Asked::Ours(call, None);
+        return Looked::Ours(call, None);
     };
     let (found, token) = look(shared, &terms, &call);
     let Some(entry) = found.and_then(|bytes| recall(&answers, &terms, &call, &bytes)) else {
-        return Asked::Ours(call, token);
+        return Looked::Ours(call, token);
     };
     call.cached = Cached::Hit;
     let mut ledger = Ledger::of(&call);
     lead.watch(&mut ledger);
     ledger.streamed = terms.shape.is_stream();
     let Caller::Lead(lead) = call.caller else {
-        return Asked::Ours(call, token);
+        return Looked::Ours(call, token);
     };
     match lead.give(&mut ledger, &entry) {
-        Ok(()) => Asked::Given,
+        Ok(()) => Looked::Given,
         Err(lead) => {
             let (caller, cached) = (Caller::Lead(lead), Cached::Miss);
             let call = Box::new(Call {
@@ -57,7 +57,7 @@ pub(super) fn ask_others(mut call: Box<Call>) -> Asked {
                 cached,
                 ..*call
             });
-            Asked::Ours(call, token)
+            Looked::Ours(call, token)
         }
     }
 }

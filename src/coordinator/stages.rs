@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::answers::On;
+use super::batch::{self, Asked, Batch};
 use super::call::{Call, Decoded};
 use super::caller::Caller;
 use super::ledger::Ledger;
 use super::passage::{self, Question};
 use super::relay::Outlet;
-use super::shared::{self, Asked};
+use super::shared::{self, Looked};
 use crate::cancel::{Cancel, Reason};
 use crate::front::Request;
 use crate::metrics::Accounted;
@@ -29,11 +30,16 @@ use crate::wire::{Endpoint, estimate};
 pub fn run(call: Box<Call>) {
     thread::set_call(&call.request_id);
     call.caller.cancel().detach();
+    if let Caller::Batch(batch) = &call.caller {
+        let batch = Arc::clone(batch);
+        batch::serve::run(&call, &batch);
+        return;
+    }
     let Some(call) = look_up(call) else {
         return;
     };
     // Others wait for the answer as long as the claim is held.
-    let Asked::Ours(call, _claim) = shared::ask_others(call) else {
+    let Looked::Ours(call, _claim) = shared::ask_others(call) else {
         return;
     };
     let mut work = Work::new(*call);
@@ -94,7 +100,7 @@ pub(super) struct Work {
 pub(super) struct CallParts {
     pub endpoint: Endpoint,
     pub request: Arc<Request>,
-    decoded: Option<Decoded>,
+    decoded: Option<Arc<Decoded>>,
     pub deadline: Instant,
     store: Arc<Store>,
     scope: Scope,
@@ -130,7 +136,7 @@ impl Work {
             call: CallParts {
                 endpoint: call.endpoint,
                 request: Arc::new(call.request),
-                decoded: call.decoded,
+                decoded: call.decoded.map(Arc::new),
                 deadline: call.deadline,
                 store: Arc::clone(call.coordinator.store()),
                 scope: call.scope,
@@ -146,7 +152,26 @@ impl Work {
         }
     }
 
-    fn execute(&mut self) {
+    /// What is asked for the calls of a batch, as `call` is for all of them.
+    pub(super) fn of_batch(call: &Call, batch: &Arc<Batch>, asked: Asked) -> Self {
+        Self {
+            call: CallParts {
+                endpoint: call.endpoint,
+                request: asked.request,
+                decoded: Some(asked.decoded),
+                deadline: asked.deadline,
+                store: Arc::clone(call.coordinator.store()),
+                scope: call.scope,
+                strict: call.coordinator.config().strict,
+            },
+            outlet: Some(Outlet::Fresh(Caller::Batch(Arc::clone(batch)))),
+            response_id: String::new(),
+            ledger: Ledger::of(call),
+            accounted: Accounted::new(call.coordinator.metrics()),
+        }
+    }
+
+    pub(super) fn execute(&mut self) {
         if let Some(reason) = self.cancel().and_then(|it| it.reason()) {
             self.cancelled(reason);
             return;
@@ -158,7 +183,7 @@ impl Work {
         match decoded.route.targets.first() {
             // It need not be asked for what it cannot tell.
             Some(target) if self.is_estimated(target) => self.estimate(target),
-            _ => self.serve(&Arc::new(decoded)),
+            _ => self.serve(&decoded),
         }
     }
 

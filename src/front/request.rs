@@ -89,6 +89,17 @@ impl Request {
         })
     }
 
+    /// The same request with another body.
+    pub fn with_body(&self, body: Vec<u8>) -> Self {
+        Self {
+            head: self.head.clone(),
+            body,
+            received: self.received,
+            peer: self.peer,
+            _charge: Charge::default(),
+        }
+    }
+
     fn text(&self, span: Span) -> &str {
         std::str::from_utf8(span.within(&self.head.bytes)).unwrap_or("")
     }

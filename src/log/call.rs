@@ -35,6 +35,8 @@ pub struct CallRecord<'a> {
     pub cache: &'a str,
     /// How often a provider was asked.
     pub attempts: u32,
+    /// Calls that were asked for in one with this one, itself included; 0 if it could not be.
+    pub merged: u32,
     /// Who was asked and how that ended, in order, where it was more than once.
     pub path: &'a str,
     /// The kind of failure, the same word as the metric's label; empty if there was none.
@@ -105,6 +107,9 @@ impl CallRecord<'_> {
             }
         }
         line.number("attempts", u64::from(self.attempts));
+        if self.merged > 0 {
+            line.number("merged", u64::from(self.merged));
+        }
         line.flag("streamed", self.streamed);
         if self.client_gone {
             line.flag("client_gone", true);

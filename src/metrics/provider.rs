@@ -140,6 +140,8 @@ pub(super) struct Families {
     failovers: Family<Counter, 2>,
     hedges: Family<Counter, 2>,
     left_out: Family<Counter, 1>,
+    batches: Family<Counter, 1>,
+    batched_calls: Family<Counter, 1>,
     permits_in_use: Family<Gauge, 1>,
     permits_max: Family<Gauge, 1>,
     permits_waiting: Family<Gauge, 1>,
@@ -148,6 +150,7 @@ pub(super) struct Families {
 
 impl Families {
     pub(super) fn new(registry: &Registry, clock: Clock) -> Self {
+        let by_provider = |name, help| registry.family(name, help, ["provider"]);
         Self {
             requests: registry.family(
                 "victor_provider_requests_total",
@@ -185,10 +188,17 @@ impl Families {
                 "Second requests sent because a first one was slow, by which of the two answered.",
                 ["provider", "outcome"],
             ),
-            left_out: registry.family(
+            left_out: by_provider(
                 "victor_provider_malformed_events_total",
                 "Events of streams that were left out because they could not be read.",
-                ["provider"],
+            ),
+            batches: by_provider(
+                "victor_provider_batches_total",
+                "Requests to a provider with batching that answered one embedding call or several.",
+            ),
+            batched_calls: by_provider(
+                "victor_provider_batched_calls_total",
+                "Embedding calls that were answered by those requests.",
             ),
             permits_in_use: registry.family(
                 "victor_provider_permits_in_use",
@@ -223,6 +233,8 @@ impl Families {
             failovers: self.failovers.clone(),
             hedges: self.hedges.clone(),
             left_out: self.left_out.with([name]),
+            batches: self.batches.with([name]),
+            batched_calls: self.batched_calls.with([name]),
             window: Window::new(),
             rate_limited_window: Window::of_counts(),
             consecutive_failures: AtomicU32::new(0),
@@ -294,6 +306,8 @@ pub struct ProviderShared {
     failovers: Family<Counter, 2>,
     hedges: Family<Counter, 2>,
     left_out: Arc<Counter>,
+    batches: Arc<Counter>,
+    batched_calls: Arc<Counter>,
     window: Window,
     /// How many of the requests in `window` met the provider's rate limit, as its errors.
     rate_limited_window: Window,
@@ -373,6 +387,12 @@ impl ProviderShared {
     /// Counts events that were left out.
     pub fn left_out(&self, events: u64) {
         self.left_out.add(events);
+    }
+
+    /// Counts a request that answered so many calls.
+    pub fn merged(&self, calls: u64) {
+        self.batches.increment();
+        self.batched_calls.add(calls);
     }
 
     fn settle(&self, outcome: Outcome, duration: Duration) {

@@ -64,7 +64,7 @@ pub use restart::Restarted;
 pub use stream::Stream;
 
 use crate::cancel::Cancel;
-use crate::config::checked::{self, Kind, Speech};
+use crate::config::checked::{self, Batching, Kind, Speech};
 use crate::thread;
 use crate::wire::Endpoint;
 use head::{check_head, is_event_stream};
@@ -135,6 +135,7 @@ pub struct Provider {
     name: thread::Name,
     kind: Kind,
     speech: Speech,
+    batching: Option<Batching>,
     timeout: Duration,
     first_token_timeout: Duration,
     idle_timeout: Duration,
@@ -169,6 +170,7 @@ impl Provider {
             name: thread::Name::new(&config.name),
             kind: config.kind,
             speech: config.speech,
+            batching: config.batching,
             timeout: config.timeout,
             first_token_timeout: config.first_token_timeout,
             idle_timeout: config.idle_timeout,
@@ -205,6 +207,11 @@ impl Provider {
         others
             .into_iter()
             .find(|other| asked.is_chat() && has(*other))
+    }
+
+    /// How embedding calls for it are merged, if they are.
+    pub const fn batching(&self) -> Option<Batching> {
+        self.batching
     }
 
     /// What its server understands of its dialect.

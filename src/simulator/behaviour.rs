@@ -12,7 +12,7 @@ pub const TOKENS_MAX: u32 = 1_000_000;
 const CALLS_MAX: u32 = 64;
 
 /// Every behaviour: its form, an example that is a model id, and what it does.
-pub const CATALOGUE: [(&str, &str, &str); 24] = [
+pub const CATALOGUE: [(&str, &str, &str); 25] = [
     ("", "sim", "answers at once and unpaced"),
     (
         "latency-N",
@@ -116,6 +116,11 @@ pub const CATALOGUE: [(&str, &str, &str); 24] = [
         "the model refuses, in the vendor's form",
     ),
     (
+        "poison",
+        "sim+poison",
+        "400 for embeddings if one of the texts contains the word poison",
+    ),
+    (
         "strict",
         "sim+strict",
         "checks the request as the vendor does: 400 with the path of the first fault",
@@ -170,6 +175,8 @@ pub struct Behaviours {
     pub cached: u32,
     /// Refuse to answer.
     pub refusal: bool,
+    /// Refuse embeddings of a text with the word poison.
+    pub poison: bool,
     /// Check the request as the vendor does.
     pub strict: bool,
 }
@@ -308,6 +315,7 @@ fn apply(to: &mut Behaviours, part: &str) -> Option<()> {
         "interleave" => to.interleave = true,
         "thinking" => to.thinking = true,
         "refusal" => to.refusal = true,
+        "poison" => to.poison = true,
         "strict" => to.strict = true,
         _ => {
             let (name, value) = part.rsplit_once('-')?;

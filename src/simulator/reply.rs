@@ -19,6 +19,8 @@ const BAD_KEY: &str = "bad-key";
 /// Dimensions of a vector where none are asked for, and the most that can be.
 const DIMENSIONS_DEFAULT: i64 = 256;
 const DIMENSIONS_MAX: i64 = 4096;
+/// What a text contains that is refused with all others of its request.
+const POISON: &str = "poison";
 /// Numbers in one embeddings answer.
 const VECTOR_VALUES_MAX: usize = 4 << 20;
 
@@ -125,11 +127,16 @@ fn embeddings(plan: &mut Plan<'_>) -> Result<Body, Stop> {
         return Err(missing(plan.dialect, "model"));
     };
     let model = plan.model.insert(model).clone();
-    plan.behave(Some(&model))?;
+    let behaviours = plan.behave(Some(&model))?;
     let Some(input) = request.input else {
         return Err(missing(plan.dialect, "input"));
     };
     let inputs = Inputs::read(input).map_err(|error| invalid("input", error))?;
+    if behaviours.poison && input.get().contains(POISON) {
+        let text = "'$.input' is invalid. Please check the API reference: \
+                    https://platform.openai.com/docs/api-reference.";
+        return Err(Fault::new(400, text).into());
+    }
     let asked = request.dimensions.unwrap_or(DIMENSIONS_DEFAULT);
     let dimensions = bounded("dimensions", asked, DIMENSIONS_MAX)? as usize;
     if inputs.seeds.len() * dimensions > VECTOR_VALUES_MAX {

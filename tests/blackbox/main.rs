@@ -12,6 +12,8 @@ mod adaptive;
 mod admin;
 mod admin_socket;
 mod auth;
+mod batching;
+mod batching_faults;
 mod bodies;
 mod cache;
 mod chat;

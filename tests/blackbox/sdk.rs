@@ -89,6 +89,7 @@ fn config(simulator: &Simulator) -> Config {
         .set("auth.keys", json!([KEY]))
         .set("coordinators.retry.max_attempts", 1)
         .set("providers.simo.models", json!(["sim"]))
+        .set("providers.simo.enable_batching", true)
         .set(
             "providers.simr",
             json!({"kind": "openai", "base_url": openai, "api_key": "sk-r", "responses": true}),

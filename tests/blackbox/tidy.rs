@@ -255,7 +255,7 @@ const FLOORS: [&[&str]; 14] = [
     &["front", "metrics", "diagnostics", "store"],
     &["log", "signals", "wire"],
     &["config"],
-    &["cancel"],
+    &["cancel", "compute"],
     &["sync"],
     &["thread"],
     &["clock", "procfs", "rlimit", "systemd"],

@@ -258,6 +258,17 @@ async function embeddings(cell) {
   }
 }
 
+// Single texts at the same time, which go to the provider in one call.
+async function mergedEmbeddings(cell) {
+  const texts = Array.from({ length: 8 }, (_, number) => `text ${number}`);
+  const create = (input) => client(cell).embeddings.create({ model: cell.model(), input });
+  const expected = await create(texts);
+  const answers = await Promise.all(texts.map(create));
+  answers.forEach((answer, number) => {
+    assert.deepEqual(answer.data, [{ ...expected.data[number], index: 0 }]);
+  });
+}
+
 async function completions(cell) {
   const call = { model: cell.model(), prompt: "Once upon", max_tokens: 8, stream: cell.streamed };
   const answer = await client(cell).completions.create(call);
@@ -309,6 +320,7 @@ const TABLE = [
   row("broken-stream", broken, { modes: STREAMED }),
   row("headers", headers, { modes: PLAIN }),
   row("embeddings", embeddings, { modes: PLAIN, providers: OPENAI_ONLY }),
+  row("merged_embeddings", mergedEmbeddings, { modes: PLAIN, providers: OPENAI_ONLY }),
   row("completions", completions, { providers: OPENAI_ONLY }),
   row("models", models, { modes: PLAIN, providers: OPENAI_ONLY }),
 ];

@@ -1,6 +1,7 @@
 """The openai SDK's chat completions (and its other calls) against victor."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import List
 
 import openai
@@ -297,6 +298,18 @@ def embeddings(cell):
         check(answer.usage.total_tokens > 0)
 
 
+def merged_embeddings(cell):
+    """Single texts at the same time, which go to the provider in one call."""
+    create, texts = client(cell).embeddings.create, [f"text {number}" for number in range(8)]
+    expected = create(model=cell.model(), input=texts)
+    with ThreadPoolExecutor(len(texts)) as pool:
+        answers = list(pool.map(lambda text: create(model=cell.model(), input=text), texts))
+    for answer, item in zip(answers, expected.data, strict=True):
+        same([(it.index, it.embedding) for it in answer.data], [(0, item.embedding)])
+    tokens = sum(answer.usage.total_tokens for answer in answers)
+    same(tokens, expected.usage.total_tokens, "tokens")
+
+
 def no_embeddings(cell):
     embed = client(cell).embeddings.create
     found = raises(openai.BadRequestError, lambda: embed(model=cell.model(), input="one"))
@@ -356,6 +369,7 @@ TABLE = [
     Row("broken-stream", broken, STREAMED),
     Row("headers", headers, PLAIN),
     Row("embeddings", embeddings, PLAIN, OPENAI_ONLY),
+    Row("merged_embeddings", merged_embeddings, PLAIN, OPENAI_ONLY),
     Row("embeddings", no_embeddings, PLAIN, ("sima",)),
     Row("completions", completions, BOTH, OPENAI_ONLY),
     Row("models", models, PLAIN, OPENAI_ONLY),

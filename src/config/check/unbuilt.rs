@@ -11,9 +11,6 @@ use crate::config::raw::Raw;
 const NOT_BUILT: &[&str] = &[
     "coordinators.history_limit",
     "coordinators.named.*.history_limit",
-    "providers.*.enable_batching",
-    "providers.*.batch_size",
-    "providers.*.batch_timeout_ms",
 ];
 
 /// Adds the one warning that names every such key that was written.

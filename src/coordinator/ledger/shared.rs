@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{CLIENT_LEFT, Ledger};
+use super::{CLIENT_LEFT, Ledger, PATH_BYTES_MAX};
 use crate::cache::Entry;
 use crate::metrics::{Cached, Saved};
 use crate::provider::Header;
@@ -14,6 +14,7 @@ pub struct Served {
     provider: String,
     model: String,
     attempts: u32,
+    path: String,
     usage: Usage,
     upstream_headers: Vec<Header>,
     upstream_request_id: String,
@@ -46,6 +47,7 @@ impl Ledger {
             provider: self.provider.clone(),
             model: self.model.clone(),
             attempts: self.attempts,
+            path: self.path.clone(),
             usage: self.usage,
             upstream_headers: self.upstream_headers.clone(),
             upstream_request_id: self.upstream_request_id.clone(),
@@ -72,6 +74,27 @@ impl Ledger {
         self.upstream_request_id
             .clone_from(&served.upstream_request_id);
         self.dropped.clone_from(&served.dropped);
+    }
+
+    /// Takes over what came of asking for `calls` calls in one, of which this one is one, in
+    /// addition to what it was asked for before. The usage is not its own.
+    pub fn share(&mut self, served: &Served, calls: usize) {
+        let before = self.attempts;
+        self.adopt(served);
+        self.attempts += before;
+        self.merged = u32::try_from(calls).unwrap_or(u32::MAX);
+        self.usage = Usage::default();
+        if self.path.len() < PATH_BYTES_MAX && !served.path.is_empty() {
+            let separator = if self.path.is_empty() { "" } else { " " };
+            self.path.extend([separator, &served.path]);
+        }
+    }
+
+    /// Counts that so many calls were answered by asking for them in one.
+    pub fn count_merged(&self, calls: usize) {
+        let process = &self.coordinator.process;
+        let metrics = process.provider(&self.provider, &self.model);
+        metrics.shared().merged(calls as u64);
     }
 
     /// Settles as the call whose answer this one shares.

@@ -231,6 +231,14 @@ fn wrong_paths_methods_and_embeddings_are_refused() {
         400,
         "encoding_format",
     );
+    check(
+        "/v1/embeddings",
+        r#"{"model":"sim+poison","input":["a","a poison, b"]}"#,
+        400,
+        "$.input",
+    );
+    let harmless = r#"{"model":"sim+poison","input":["a","b"]}"#;
+    assert_eq!(answer("/v1/embeddings", harmless).0, 200);
 }
 
 #[test]
