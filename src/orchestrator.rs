@@ -192,6 +192,7 @@ impl Daemon {
             ready_ms = thread::uptime_ms();
             "victor is ready"
         );
+        self.cache.announce(&self.config);
         if self.config.demo {
             ::log::info!(
                 "demo: the built-in simulator answers; ask it for the model 'sim'; state is in {}",

@@ -42,6 +42,20 @@ impl Hands {
         })
     }
 
+    /// Says in the log what callers may be surprised by.
+    pub fn announce(&self, config: &CheckedConfig) {
+        let cache = &config.cache;
+        let mut sampled = config.coordinators.values().filter(|it| it.cache_sampled);
+        if cache.enabled && sampled.next().is_some() {
+            ::log::info!(
+                default_ttl = cache.default_ttl.as_secs_f64(), coalescing = cache.enable_coalescing;
+                "equal calls share answers, sampled ones too (temperature above 0, no seed); \
+                 `cache-control: no-cache` on a call brings a fresh one, `cache_sampled: false` on a \
+                 coordinator keeps them out"
+            );
+        }
+    }
+
     /// Saves the cache, and ends its threads. To be called before the store is shut down.
     pub fn stop(&self) {
         self.keeper.stop();
