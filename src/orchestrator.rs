@@ -37,6 +37,9 @@ use crate::systemd::Notice;
 use crate::thread::{self, Role};
 use crate::{diagnostics, log, rlimit, systemd};
 
+/// How much longer than `server.drain_timeout` the end may take: the last bytes of answers, the
+/// database's last write.
+const OVERRUN_MAX: Duration = Duration::from_secs(15);
 /// What is left of the drain for answers that clients are still reading, at the least.
 const LAST_BYTES_MIN: Duration = Duration::from_secs(1);
 /// How long the log's writer may take to open its file anew.
@@ -273,6 +276,7 @@ impl Daemon {
             in_flight = self.calls_inside();
             "draining: calls in flight go on, new ones are told 503"
         );
+        end_by(deadline + OVERRUN_MAX);
         if !self.wait_for_calls(deadline, signals) {
             ::log::warn!(
                 in_flight = self.calls_inside();
@@ -323,6 +327,20 @@ impl Daemon {
         };
         waiter.join();
         empty
+    }
+}
+
+/// Ends the process at that time if it has not ended by then: a thread that is stuck must not keep
+/// its successor from starting.
+fn end_by(at: Instant) {
+    let spawned = thread::spawn("end", Role::Main, move || {
+        std::thread::sleep(at.saturating_duration_since(Instant::now()));
+        ::log::error!("a thread has not ended in time; the process ends without it");
+        log::flush(REOPEN_WAIT_MAX);
+        std::process::exit(1)
+    });
+    if let Err(error) = spawned {
+        ::log::warn!("nobody watches the end: {error}");
     }
 }
 

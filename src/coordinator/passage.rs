@@ -170,9 +170,8 @@ impl Question<'_> {
         }
         let mut kept = Vec::new();
         for id in ids {
-            let found = self.store.conversation(&id, self.scope, self.deadline);
-            let found = found.map_err(|error| unavailable(&error))?;
-            kept.extend(found.and_then(|mut chain| chain.pop()));
+            let found = self.store.response(&id, self.scope, self.deadline);
+            kept.extend(found.map_err(|error| unavailable(&error))?);
             let bytes: usize = kept.iter().map(|it| it.input.len() + it.body.len()).sum();
             if bytes > REFERENCED_BYTES_MAX {
                 return Err(unavailable(&StoreError::TooLong));

@@ -266,6 +266,25 @@ impl Store {
         self.ask(job, id.len(), deadline)
     }
 
+    /// One response by its name, and marks it and what is before it as used; `None` as
+    /// [`Store::conversation`]. For workers: waits for the answer.
+    ///
+    /// # Errors
+    /// As [`Store::conversation`].
+    pub fn response(
+        &self,
+        id: &str,
+        scope: &Scope,
+        deadline: Instant,
+    ) -> Result<Option<Kept>, StoreError> {
+        let job = |then| Job::Fetch {
+            id: id.to_owned(),
+            scope: *scope,
+            then,
+        };
+        self.ask(job, id.len(), deadline)
+    }
+
     /// Queues a job that holds `bytes`, and waits for its answer.
     fn ask<T: Send + 'static>(
         &self,

@@ -378,6 +378,29 @@ pub enum Event<'a> {
     End,
 }
 
+impl Event<'_> {
+    /// Bytes of text that it brings.
+    pub fn bytes(&self) -> usize {
+        let text = |lit: &Lit<'_>| lit.as_escaped().len();
+        match self {
+            Self::PartStart { kind, .. } => match kind {
+                PartStart::RedactedThinking(data) => text(data),
+                PartStart::ToolCall { id, name } => text(id) + text(name),
+                PartStart::Text | PartStart::Thinking | PartStart::Refusal => 0,
+            },
+            Self::PartDelta { delta, .. } => match delta {
+                Delta::Text(it)
+                | Delta::Thinking(it)
+                | Delta::Signature(it)
+                | Delta::Refusal(it)
+                | Delta::Arguments(it) => text(it),
+            },
+            Self::Logprobs { value, .. } => value.text().len(),
+            _ => 0,
+        }
+    }
+}
+
 /// How a part begins.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PartStart<'a> {

@@ -29,6 +29,12 @@ impl From<NotOfDialect> for Broken {
     }
 }
 
+/// What a stream may say at most, as a whole answer may: encoders that repeat the answer at its end,
+/// and whoever may have to go on with it, remember all of it.
+const SAID_BYTES_MAX: usize = 64 << 20;
+/// What of an event is not what it says: members that every event has.
+const ENVELOPE_BYTES: usize = 1 << 10;
+
 /// The translation of one stream.
 pub struct Translator {
     caller: Endpoint,
@@ -39,6 +45,8 @@ pub struct Translator {
     /// For a stream that may be gone on with from another provider.
     splice: Option<Splice>,
     encoder: Encoder,
+    /// What was said so far, in bytes.
+    said: usize,
 }
 
 enum Decoder {
@@ -94,6 +102,7 @@ impl Translator {
             sequencer: (may_restart || caller != Endpoint::ChatCompletions).then(Sequencer::new),
             splice: may_restart.then(Splice::default),
             encoder: Encoder::new(plan, &about),
+            said: 0,
         }
     }
 
@@ -125,6 +134,12 @@ impl Translator {
         match &mut self.decoder {
             Decoder::Chat(decoder) => decoder.event(View::new(text), &mut events)?,
             Decoder::Messages(decoder) => decoder.event(View::new(text), &mut events)?,
+        }
+        // What a decoder holds back has no event of its own yet.
+        let said: usize = events.iter().map(Event::bytes).sum();
+        self.said += said.max(data.len().saturating_sub(ENVELOPE_BYTES));
+        if self.said > SAID_BYTES_MAX {
+            return Err(NotOfDialect("it says more than 64 MiB").into());
         }
         self.encode(events, out)
     }

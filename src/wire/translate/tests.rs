@@ -387,3 +387,23 @@ fn sampling_that_a_model_refuses_is_left_out_and_named() {
     let told: Value = serde_json::from_slice(&translated.body).unwrap();
     assert!(told.get("temperature").is_none() && told.get("top_p").is_none());
 }
+
+#[test]
+fn a_stream_says_as_much_as_a_whole_answer_at_most() {
+    let plan = same(Endpoint::Messages, "{}").unwrap();
+    let mut translator = Translator::new(plan, 0, ID, true);
+    let mut feed = |event: Value| translator.event(event.to_string().as_bytes(), &mut Vec::new());
+    feed(
+        json!({"type": "message_start", "message": {"id": "m", "type": "message",
+        "role": "assistant", "model": "m", "content": [], "usage": {"input_tokens": 1}}}),
+    )
+    .unwrap();
+    feed(json!({"type": "content_block_start", "index": 0,
+        "content_block": {"type": "text", "text": ""}}))
+    .unwrap();
+    let text = "x".repeat(4 << 20);
+    let delta = json!({"type": "content_block_delta", "index": 0,
+        "delta": {"type": "text_delta", "text": text}});
+    let taken = (0..20).take_while(|_| feed(delta.clone()).is_ok()).count();
+    assert_eq!(taken, 16);
+}
