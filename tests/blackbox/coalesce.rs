@@ -157,9 +157,10 @@ fn the_leaders_client_may_leave() {
             (simulator.calls().len() == 1).then_some(())
         });
         let others = std::thread::scope(|scope| {
-            let others = scope.spawn(|| together(&daemon, model, 100, |number| number % 2 == 0));
+            let others =
+                scope.spawn(|| together(&daemon, model, CALLERS - 1, |number| number % 2 == 0));
             wait::until("the followers", PATIENCE, || {
-                (followers(&daemon) == 100).then_some(())
+                (followers(&daemon) == CALLERS as u64 - 1).then_some(())
             });
             drop(leader);
             others.join().expect("answered")
@@ -209,7 +210,7 @@ fn the_leaders_failure_is_everybodys() {
     let model = "simo/sim+pace-20x60+cut-40";
     let mut leader = Stream::open(daemon.api, CHAT, &body(model, true));
     leader.next_event().expect("begun");
-    let got = together(&daemon, model, 200, |number| number % 2 == 0);
+    let got = together(&daemon, model, CALLERS - 1, |number| number % 2 == 0);
     leader.events().expect("an end");
     assert_eq!(simulator.calls().len(), 1);
     for (streamed, (how, status, body)) in &got {
@@ -236,34 +237,51 @@ fn the_leaders_failure_is_everybodys() {
 #[test]
 fn a_follower_that_does_not_read_is_ended_alone() {
     let _turn = machine::heavy();
+    machine::raise_file_limit();
     let simulator = Simulator::start();
     let config = Config::behind(simulator.addr)
         .set("cache", json!({"enabled": true}))
-        .set("server.write_timeout", 1)
-        .set("coordinators.timeout_seconds", 60);
+        .set("server.write_timeout", 2)
+        .providers("first_token_timeout", 30);
     let daemon = Daemon::with(&config);
-    let model = "simo/sim+pace-1x3000";
+    // More than sockets hold, and less than is remembered for those who come late.
+    let model = "simo/sim+first-token-3000+pace-0x50000";
     let mut ask = body(model, true);
-    ask["max_tokens"] = 3000.into();
-    // Each of its events is big enough to fill sockets.
-    ask["messages"][0]["content"] = "x".repeat(1000).into();
-    let mut leader = Stream::open(daemon.api, CHAT, &ask);
-    leader.next_event().expect("begun");
-    let mut mute = Connection::open(daemon.api);
-    mute.send(&request(CHAT, "", ask.to_string().as_bytes()));
-    wait::until("the follower", PATIENCE, || {
-        (followers(&daemon) == 1).then_some(())
+    ask["max_tokens"] = 50_000.into();
+    let ask = request(CHAT, "", ask.to_string().as_bytes());
+    let call = || {
+        let mut caller = Connection::open(daemon.api);
+        caller.send(&ask);
+        caller
+    };
+    let (leader, mut mute) = (call(), call());
+    let mut readers: Vec<_> = (0..20).map(|_| call()).collect();
+    readers.push(leader);
+    wait::until("the followers", PATIENCE, || {
+        (followers(&daemon) == 21).then_some(())
     });
-    let mut third = Stream::open(daemon.api, CHAT, &ask);
-    let (one, two) = std::thread::scope(|scope| {
-        let one = scope.spawn(|| leader.events().expect("whole").len());
-        let two = scope.spawn(|| third.events().expect("whole").len());
-        (one.join().expect("read"), two.join().expect("read"))
+    let read: Vec<_> = std::thread::scope(|scope| {
+        let readers: Vec<_> = readers
+            .into_iter()
+            .map(|mut reader| scope.spawn(move || reader.within(PATIENCE * 3).answer()))
+            .collect();
+        let joined = readers.into_iter().map(|it| it.join().expect("answered"));
+        joined.collect()
     });
-    assert_eq!(one + 1, two, "late, and complete all the same");
+    for answer in &read {
+        assert!(answer.body.ends_with(b"data: [DONE]\n\n"));
+        assert_eq!(answer.body, read[0].body);
+    }
+    println!("{} readers of {} bytes", read.len(), read[0].body.len());
     assert_eq!(simulator.calls().len(), 1);
-    drop(mute);
-    wait::until("nobody to wait", PATIENCE, || {
-        (followers(&daemon) == 0).then_some(())
+    wait::until("the one that does not read to be ended", PATIENCE, || {
+        let ended = Scrape::of(daemon.ops).count(
+            "victor_http_connections_ended_total",
+            &[("reason", "timed_out")],
+        );
+        (ended == 1 && followers(&daemon) == 0).then_some(())
     });
+    let rest = mute.rest(PATIENCE);
+    assert!(rest.len() < read[0].body.len());
+    assert!(!rest.ends_with(b"0\r\n\r\n"), "it looks complete");
 }
