@@ -204,6 +204,7 @@ impl Api {
                     coordinator: Arc::clone(&coordinator),
                     caller: Caller::Alone(responder),
                     cached: Cached::Bypass,
+                    is_timed: false,
                     is_looked_up: false,
                     request,
                 };

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use super::call::Call;
 use super::caller::Caller;
@@ -37,8 +37,7 @@ pub struct Answers {
     cache: Arc<Cache>,
     /// Where answers are shared with other instances, if anywhere.
     shared: Option<Arc<SharedCache>>,
-    /// Equal calls that are under way, by what they share. As many as there are calls at workers
-    /// or in queues, at most.
+    /// Equal calls that are under way, by what they share: at most one for each connection.
     flights: Mutex<HashMap<Key, Arc<Flight>>>,
     /// Flights that have ended.
     landed: AtomicU64,
@@ -176,10 +175,11 @@ impl Answers {
         if !terms.may_read {
             return None;
         }
-        let own = self.cache.get(&terms.key, now);
-        let entry = own.or_else(|| self.cache.get(terms.richer.as_ref()?, now))?;
-        let is_young = terms.age_max.is_none_or(|most| entry.age(now) <= most);
-        is_young.then_some(entry)
+        let young = |key: &Key| {
+            let entry = self.cache.get(key, now);
+            entry.filter(|entry| terms.age_max.is_none_or(|most| entry.age(now) <= most))
+        };
+        young(&terms.key).or_else(|| young(terms.richer.as_ref()?))
     }
 
     /// Answers with what was found. Where that would take long, a worker has to.
@@ -195,7 +195,9 @@ impl Answers {
             call.is_looked_up = false;
             return Some(call);
         }
-        call.cached = match terms.is_window {
+        // Too late to share it on its way, and told so where answers are not kept longer.
+        let is_late = terms.is_window && entry.age(Instant::now()) <= self.config.coalescing_window;
+        call.cached = match is_late {
             true => Cached::Coalesced,
             false => Cached::Hit,
         };
@@ -238,14 +240,13 @@ impl Answers {
         }
     }
 
-    /// Keeps a complete answer; returns it as it is kept. `took`: since the provider was asked.
+    /// Keeps a complete answer; returns it as it is kept.
     pub(super) fn keep(
         &self,
         terms: &Terms,
         ledger: &Ledger,
         content_type: &str,
         body: Body,
-        took: Duration,
     ) -> Arc<Entry> {
         let now = Instant::now();
         let usage = ledger.usage;
@@ -266,14 +267,18 @@ impl Answers {
             ttl: terms.ttl,
             cost: Cost {
                 tokens: usage.input.unwrap_or(0) + usage.output.unwrap_or(0),
-                time: took,
+                time: ledger.spent,
             },
         });
         self.take_in(&terms.key, &entry, ledger.coordinator_name());
-        if let Some(shared) = &self.shared {
-            shared::put(shared, &terms.key, &entry);
-        }
         entry
+    }
+
+    /// Gives other instances what was kept.
+    pub(super) fn share(&self, terms: &Terms, entry: &Entry) {
+        if let Some(shared) = &self.shared {
+            shared::put(shared, &terms.key, entry);
+        }
     }
 
     /// Puts an answer into the cache.
@@ -285,8 +290,20 @@ impl Answers {
 }
 
 impl Call {
+    /// Has a caller that is alone and waits for a stream kept from being cut off as idle.
+    pub(super) fn keep_alive(&mut self) {
+        if let (Some(decoded), Some(responder)) = (&self.decoded, self.caller.alone()) {
+            let (scanned, id) = (&decoded.scanned, &self.request_id);
+            let coordinator = &self.coordinator;
+            coordinator.keep_alive(self.endpoint, scanned, id, responder);
+        }
+    }
+
     /// Has its caller told, once its deadline has passed, by whatever is attached to it then.
     pub(super) fn expire_by_itself(&mut self) {
+        if std::mem::replace(&mut self.is_timed, true) {
+            return;
+        }
         let expires = self.deadline + super::DEADLINE_GRACE;
         if let Caller::Alone(responder) = &mut self.caller {
             let cancel = Arc::clone(responder.cancel());

@@ -30,6 +30,8 @@ pub struct Call {
     pub caller: Caller,
     /// How it has met the cache so far.
     pub cached: Cached,
+    /// Whether its caller will be told that its deadline has passed.
+    pub is_timed: bool,
     /// Whether the cache has been asked.
     pub is_looked_up: bool,
     /// The bytes of this call that are charged to the coordinator.

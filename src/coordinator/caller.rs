@@ -116,14 +116,20 @@ impl Writer {
         }
     }
 
-    /// Sends the last events of a complete answer, for which `ledger` is settled.
+    /// Sends the last events of a complete answer, for which `ledger` is settled. `is_whole`: nothing
+    /// of it had to be left out or added.
     ///
     /// # Errors
     /// As [`Writer::write`].
-    pub fn write_last(&mut self, events: &[u8], ledger: &Ledger) -> Result<(), Gone> {
+    pub fn write_last(
+        &mut self,
+        events: &[u8],
+        is_whole: bool,
+        ledger: &Ledger,
+    ) -> Result<(), Gone> {
         match self {
             Self::Alone(writer) => writer.write(events),
-            Self::Cast(cast) => cast.write_last(events, ledger),
+            Self::Cast(cast) => cast.write_last(events, is_whole, ledger),
         }
     }
 

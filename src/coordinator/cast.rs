@@ -7,14 +7,15 @@
 use std::sync::Arc;
 
 use super::caller::stream_head;
-use super::flight::{Flight, Head, LOG_BYTES_MAX, Landed};
+use super::flight::{Flight, Head, LOG_BYTES_MAX, Landed, Over};
 use super::follower::{Follower, Live};
 use super::lead::given_up;
 use super::ledger::{Ended, Ledger, Served};
-use super::replay;
+use super::replay::Shapes;
 use crate::cache::{Body, Events};
 use crate::cancel::Cancel;
-use crate::front::{Gone, SharedBytes, StreamWriter};
+use crate::front::{Gone, StreamWriter};
+use crate::metrics::Accounted;
 use crate::wire::errors::{ApiError, Kind};
 
 /// See the module. Dropped without [`Cast::finish`], every caller's connection is cut.
@@ -24,6 +25,8 @@ pub struct Cast {
     /// To the leader's own caller, while it is there.
     own: Option<StreamWriter>,
     live: Vec<Live>,
+    /// What is remembered of the stream, charged to the coordinator.
+    accounted: Accounted,
     is_over: bool,
 }
 
@@ -44,7 +47,11 @@ impl Cast {
         };
         Self {
             own: leader.map(|leader| leader.stream(stream_head(ledger, content_type))),
-            live: waiting.into_iter().map(|it| it.begin(&head)).collect(),
+            live: waiting
+                .into_iter()
+                .filter_map(|it| it.begin(&head))
+                .collect(),
+            accounted: ledger.charge(),
             content_type: content_type.to_owned(),
             is_over: false,
             flight,
@@ -68,6 +75,7 @@ impl Cast {
                 crew.log = Vec::new();
             } else if !crew.is_too_long {
                 crew.log.extend_from_slice(events);
+                self.accounted.add(events.len());
             }
             // They have read everything before.
             self.live.append(&mut crew.joined);
@@ -98,31 +106,54 @@ impl Cast {
         }
     }
 
-    /// Sends the last events of a complete answer, and keeps it.
+    /// Sends the last events of a complete answer, and keeps it if `is_whole`: nothing of it had to
+    /// be left out.
     ///
     /// # Errors
     /// As [`Cast::write`].
-    pub fn write_last(&mut self, events: &[u8], ledger: &Ledger) -> Result<(), Gone> {
+    pub fn write_last(
+        &mut self,
+        events: &[u8],
+        is_whole: bool,
+        ledger: &Ledger,
+    ) -> Result<(), Gone> {
         let all = {
             let crew = self.flight.crew.lock();
             let is_short = crew.log.len() + events.len() <= LOG_BYTES_MAX && !crew.is_too_long;
             is_short.then(|| [&crew.log, events].concat())
         };
         // Before the flight is over: whoever finds none then finds the answer.
-        if let Some(all) = all.as_deref().and_then(|all| Events::new([all])) {
-            self.flight
-                .keep(ledger, &self.content_type, Body::Events(all));
-        }
-        let landed = self.land(ledger.served(), ledger.ended(), events);
+        let kept = all.as_deref().filter(|_| is_whole).and_then(|all| {
+            let body = Body::Events(Events::new([all])?);
+            Some(self.flight.keep(ledger, &self.content_type, body))
+        });
+        let over = Over {
+            served: ledger.served(),
+            ended: ledger.ended(),
+            is_cut: false,
+        };
+        let landed = self.land(over, events);
         let sent = self.send(events);
-        self.answer_whole(landed, all.as_deref());
+        let shapes = all.map(|all| {
+            let all = Arc::new(all);
+            Shapes::new(self.flight.endpoint, all, true, &self.content_type)
+        });
+        for follower in landed.waiting {
+            match &shapes {
+                Some(shapes) => follower.give(&self.flight, &landed.over, shapes),
+                None => follower.ask(&self.flight),
+            }
+        }
+        if let Some(entry) = kept {
+            self.flight.share(&entry);
+        }
         sent
     }
 
     /// Ends the flight; those who are sent the stream are settled.
-    fn land(&mut self, served: Served, ended: Ended, rest: &[u8]) -> Landed {
+    fn land(&mut self, over: Over, rest: &[u8]) -> Landed {
         self.is_over = true;
-        let mut landed = self.flight.land(served, ended, rest);
+        let mut landed = self.flight.land(over, rest);
         self.live.append(&mut landed.joined);
         for live in &mut self.live {
             live.ledger.adopt(&landed.over.served);
@@ -131,31 +162,15 @@ impl Cast {
         landed
     }
 
-    /// Answers those who want a body, given all events of the stream.
-    fn answer_whole(&self, landed: Landed, all: Option<&[u8]>) {
-        if landed.waiting.is_empty() {
-            return;
-        }
-        let body = all.and_then(|all| replay::body(self.flight.endpoint, all));
-        let body: Option<SharedBytes> = body.map(|body| Arc::new(body) as SharedBytes);
-        for follower in landed.waiting {
-            match &body {
-                Some(body) => {
-                    let body = Arc::clone(body);
-                    follower.respond(&self.flight, &landed.over, replay::JSON, body);
-                }
-                None => {
-                    let error = replay::not_replayable();
-                    follower.fail(&self.flight, &landed.over, &error, None);
-                }
-            }
-        }
-    }
-
     /// Ends the stream. If it was not complete, `ledger` says how it failed.
     pub fn finish(mut self, ledger: &Ledger) {
         if !self.is_over {
-            let landed = self.land(ledger.served(), ledger.ended(), b"");
+            let over = Over {
+                served: ledger.served(),
+                ended: ledger.ended(),
+                is_cut: false,
+            };
+            let landed = self.land(over, b"");
             let Ended {
                 error_type,
                 message,
@@ -180,8 +195,13 @@ impl Cast {
 impl Drop for Cast {
     fn drop(&mut self) {
         if !self.is_over {
-            let ended = Ended::client_left();
-            let landed = self.flight.land(Served::default(), ended, b"");
+            let served = self.flight.crew.lock().head.clone();
+            let over = Over {
+                served: served.map_or_else(Served::default, |head| head.served.clone()),
+                ended: Ended::client_left(),
+                is_cut: true,
+            };
+            let landed = self.flight.land(over, b"");
             self.live.extend(landed.joined);
             for follower in landed.waiting {
                 follower.fail(&self.flight, &landed.over, &given_up(), None);

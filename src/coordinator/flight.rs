@@ -21,14 +21,17 @@ use super::ledger::{Ended, Ledger, Served};
 use super::terms::{Shape, Terms};
 use crate::cache::{Body, Entry, Key};
 use crate::cancel::{Abort, Cancel, Reason};
-use crate::front::Responder;
+use crate::front::{self, Responder};
 use crate::metrics::Cached;
 use crate::sync::Mutex;
 use crate::wire::Endpoint;
 
 /// What is remembered of a stream at most, for those who come late and for the cache. Beyond that
-/// nobody can join, and the answer is not kept.
-pub(super) const LOG_BYTES_MAX: usize = 16 << 20;
+/// nobody can join, and the answer is not kept. Half of what a client may leave unread, so that all of
+/// it can be sent at once.
+pub(super) const LOG_BYTES_MAX: usize = front::OUTBOX_BYTES_MAX / 2;
+/// What one who comes late is sent at a time.
+const CATCH_UP_BYTES: usize = 256 << 10;
 /// The seat of the leader's own caller.
 const LEADER: u32 = 0;
 
@@ -37,7 +40,6 @@ pub struct Flight {
     pub(super) answers: Arc<Answers>,
     pub(super) terms: Terms,
     pub(super) endpoint: Endpoint,
-    pub(super) began: Instant,
     /// Until when one may join whose answer has not begun: later, the leader's deadline would cut
     /// short what the follower still has time for.
     joined_until: Instant,
@@ -58,6 +60,9 @@ pub(super) struct Crew {
     pub joined: Vec<Live>,
     /// Callers who have neither left nor been answered.
     present: usize,
+    /// The last of them has left before the answer was over: the call is being given up.
+    is_deserted: bool,
+    leader_seat: Option<Arc<Seat>>,
     /// What callers are told before the stream, once it has begun.
     pub head: Option<Arc<Head>>,
     /// What of the stream has been sent.
@@ -79,6 +84,8 @@ pub(super) struct Head {
 pub(super) struct Over {
     pub served: Served,
     pub ended: Ended,
+    /// Whether the answer broke off without a word.
+    pub is_cut: bool,
 }
 
 /// One caller's place; what is attached to its cancel handle.
@@ -114,11 +121,18 @@ impl Flight {
             answers: Arc::clone(answers),
             terms: *terms,
             endpoint: call.endpoint,
-            began: now,
             joined_until: now + left / 2,
             cancel: Arc::new(Cancel::new()),
             leader_left: Arc::default(),
-            crew: Mutex::new("flight.crew", Crew::default()),
+            crew: Mutex::new(
+                "flight.crew",
+                Crew {
+                    // The leader's own caller, who is seated by `lead`.
+                    present: 1,
+                    seats: LEADER + 1,
+                    ..Crew::default()
+                },
+            ),
         })
     }
 
@@ -133,34 +147,24 @@ impl Flight {
     }
 
     /// Makes `call`, whose caller is alone, the one that is asked.
-    pub(super) fn lead(self: &Arc<Self>, call: Box<Call>) -> Box<Call> {
-        let Call { caller, .. } = *call;
-        let Caller::Alone(mut responder) = caller else {
-            return Box::new(Call { caller, ..*call });
+    pub(super) fn lead(self: &Arc<Self>, mut call: Box<Call>) -> Box<Call> {
+        call.keep_alive();
+        let lead = Caller::Lead(Lead::new(Arc::clone(self)));
+        let Caller::Alone(responder) = std::mem::replace(&mut call.caller, lead) else {
+            return call;
         };
-        if let Some(decoded) = &call.decoded {
-            let (scanned, id) = (&decoded.scanned, &call.request_id);
-            let coordinator = &call.coordinator;
-            coordinator.keep_alive(call.endpoint, scanned, id, &mut responder);
-        }
         let cancel = Arc::clone(responder.cancel());
-        let seat = {
+        let seat = self.seat(LEADER, &cancel);
+        {
             let mut crew = self.crew.lock();
             crew.leader = Some(responder);
-            self.seat(&mut crew, &cancel)
-        };
+            crew.leader_seat = Some(Arc::clone(&seat));
+        }
         cancel.attach(seat);
-        let caller = Caller::Lead(Lead::new(Arc::clone(self)));
-        Box::new(Call { caller, ..*call })
+        call
     }
 
-    fn seat(self: &Arc<Self>, crew: &mut Crew, cancel: &Arc<Cancel>) -> Arc<Seat> {
-        let number = crew.seats;
-        crew.seats += 1;
-        crew.present += 1;
-        if number != LEADER {
-            self.answers.followers.fetch_add(1, Ordering::Relaxed);
-        }
+    fn seat(self: &Arc<Self>, number: u32, cancel: &Arc<Cancel>) -> Arc<Seat> {
         Arc::new(Seat {
             flight: Arc::downgrade(self),
             cancel: Arc::downgrade(cancel),
@@ -176,6 +180,7 @@ impl Flight {
             && is_timely
             && crew.over.is_none()
             && !crew.is_too_long
+            && !crew.is_deserted
             && !self.cancel.is_cancelled()
     }
 
@@ -185,11 +190,7 @@ impl Flight {
         if !self.may_join(&self.crew.lock(), terms) {
             return Joined::No(call);
         }
-        if let (Some(decoded), Some(responder)) = (&call.decoded, call.caller.alone()) {
-            let (scanned, id) = (&decoded.scanned, &call.request_id);
-            let coordinator = &call.coordinator;
-            coordinator.keep_alive(call.endpoint, scanned, id, responder);
-        }
+        call.keep_alive();
         call.cached = Cached::Coalesced;
         let mut ledger = Ledger::of(&call);
         ledger.streamed = terms.shape.is_stream();
@@ -198,18 +199,14 @@ impl Flight {
             drop(crew);
             return Joined::No(call);
         }
-        let responder = match call.caller {
-            Caller::Alone(responder) => responder,
-            caller => {
-                drop(crew);
-                return Joined::No(Box::new(Call { caller, ..*call }));
-            }
-        };
-        let cancel = Arc::clone(responder.cancel());
-        let seat = self.seat(&mut crew, &cancel);
+        let cancel = Arc::clone(call.caller.cancel());
+        let seat = self.seat(crew.seats, &cancel);
+        crew.seats += 1;
+        crew.present += 1;
+        self.answers.followers.fetch_add(1, Ordering::Relaxed);
         let follower = Follower {
             ledger,
-            responder,
+            call,
             shape: terms.shape,
             seat: Arc::clone(&seat),
         };
@@ -226,7 +223,9 @@ impl Flight {
             Some(head) => {
                 drop(crew);
                 cancel.attach(seat);
-                self.catch_up(follower.begin(&head));
+                if let Some(live) = follower.begin(&head) {
+                    self.catch_up(live);
+                }
             }
         }
         Joined::Yes
@@ -238,16 +237,19 @@ impl Flight {
         loop {
             let (new, over) = {
                 let mut crew = self.crew.lock();
-                let new = crew.log.get(seen..).unwrap_or_default().to_vec();
-                if crew.is_too_long {
+                let new = crew.log.get(seen..).unwrap_or_default();
+                let is_all = new.len() <= CATCH_UP_BYTES;
+                let new = new[..new.len().min(CATCH_UP_BYTES)].to_vec();
+                let over = crew.over.clone().filter(|over| is_all || over.is_cut);
+                if crew.is_too_long || over.as_ref().is_some_and(|over| over.is_cut) {
                     drop(crew);
                     return self.cut(live);
                 }
-                if new.is_empty() && crew.over.is_none() {
+                if new.is_empty() && over.is_none() {
                     crew.joined.push(live);
                     return;
                 }
-                (new, crew.over.clone())
+                (new, over)
             };
             seen += new.len();
             if let Some(over) = &over {
@@ -291,9 +293,12 @@ impl Flight {
 
     /// Keeps a complete answer; returns it as it is kept.
     pub(super) fn keep(&self, ledger: &Ledger, content_type: &str, body: Body) -> Arc<Entry> {
-        let took = self.began.elapsed();
-        self.answers
-            .keep(&self.terms, ledger, content_type, body, took)
+        self.answers.keep(&self.terms, ledger, content_type, body)
+    }
+
+    /// Gives other instances what was kept.
+    pub(super) fn share(&self, entry: &Entry) {
+        self.answers.share(&self.terms, entry);
     }
 
     /// One caller less, who was answered or has left.
@@ -313,7 +318,8 @@ impl Flight {
         if seat.number != LEADER {
             self.answers.followers.fetch_sub(1, Ordering::Relaxed);
         }
-        crew.present == 0 && crew.over.is_none()
+        crew.is_deserted = crew.present == 0 && crew.over.is_none();
+        crew.is_deserted
     }
 
     /// Whether anybody waits.
@@ -322,16 +328,23 @@ impl Flight {
     }
 
     /// The connection of the leader's own caller is gone.
-    pub(super) fn leader_gone(self: &Arc<Self>) {
+    pub(super) fn leader_gone(&self) {
         self.leader_left.store(true, Ordering::Relaxed);
+        let seat = self.crew.lock().leader_seat.take();
+        if let Some(seat) = seat {
+            self.part(&seat);
+        }
     }
 
     /// A caller's handle was cancelled.
     fn leave(self: &Arc<Self>, seat: &Seat, reason: Reason) {
         let is_leader = seat.number == LEADER;
         if is_leader && matches!(reason, Reason::Deadline | Reason::Shutdown) {
-            // It is the deadline of the call that is asked, or everybody's end.
-            self.cancel.cancel(reason);
+            // It is the deadline of the call that is asked, or everybody's end. A stream that has
+            // begun lives by its own deadlines.
+            if reason == Reason::Shutdown || self.crew.lock().head.is_none() {
+                self.cancel.cancel(reason);
+            }
             return;
         }
         let (responder, follower, is_empty) = {
@@ -360,8 +373,8 @@ impl Flight {
     }
 
     /// The answer is over: from here on nobody joins. Returns who is still to be answered.
-    pub(super) fn land(self: &Arc<Self>, served: Served, ended: Ended, rest: &[u8]) -> Landed {
-        let over = Arc::new(Over { served, ended });
+    pub(super) fn land(self: &Arc<Self>, over: Over, rest: &[u8]) -> Landed {
+        let over = Arc::new(over);
         let mut crew = self.crew.lock();
         crew.log.extend_from_slice(rest);
         crew.over = Some(Arc::clone(&over));

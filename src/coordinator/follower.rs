@@ -3,18 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::caller::{self, stream_head, whole};
+use super::call::Call;
+use super::caller::{self, Caller, stream_head, whole};
 use super::flight::{Flight, Head, Over, Seat};
 use super::ledger::Ledger;
+use super::replay::Shapes;
 use super::terms::Shape;
 use crate::cancel::Reason;
 use crate::front::{Body, Responder, SharedBytes, StreamWriter};
+use crate::metrics::Cached;
 use crate::wire::errors::{ApiError, Kind};
 
 /// See the module.
 pub(super) struct Follower {
     pub ledger: Ledger,
-    pub responder: Responder,
+    /// Its caller is alone. Kept for the case that the answer cannot be given to it.
+    pub call: Box<Call>,
     pub shape: Shape,
     pub seat: Arc<Seat>,
 }
@@ -27,62 +31,100 @@ pub(super) struct Live {
 }
 
 impl Follower {
-    /// Begins the stream.
-    pub fn begin(self, head: &Head) -> Live {
-        let mut ledger = self.ledger;
-        ledger.adopt(&head.served);
-        ledger.first_event_came();
-        let response = stream_head(&ledger, &head.content_type);
-        Live {
-            writer: self.responder.stream(response),
-            ledger,
-            seat: self.seat,
+    fn into_parts(self) -> Option<(Ledger, Responder, Arc<Seat>)> {
+        match self.call.caller {
+            Caller::Alone(responder) => Some((self.ledger, responder, self.seat)),
+            _ => None,
         }
     }
 
+    /// Begins the stream.
+    pub fn begin(self, head: &Head) -> Option<Live> {
+        let (mut ledger, responder, seat) = self.into_parts()?;
+        ledger.adopt(&head.served);
+        ledger.first_event_came();
+        let response = stream_head(&ledger, &head.content_type);
+        Some(Live {
+            writer: responder.stream(response),
+            ledger,
+            seat,
+        })
+    }
+
     /// Gives a whole answer, a success or not.
-    pub fn respond(mut self, flight: &Flight, over: &Over, content_type: &str, body: SharedBytes) {
-        self.ledger.adopt(&over.served);
-        self.ledger.settle_as(&over.ended);
-        self.responder.cancel().detach();
+    pub fn respond(self, flight: &Flight, over: &Over, content_type: &str, body: SharedBytes) {
+        let Some((mut ledger, responder, seat)) = self.into_parts() else {
+            return;
+        };
+        ledger.adopt(&over.served);
+        ledger.settle_as(&over.ended);
+        responder.cancel().detach();
         let status = over.ended.status;
-        let response = whole(&self.ledger, status, content_type, Body::Shared(body));
-        self.responder.respond(response);
-        self.ledger.close();
-        flight.part(&self.seat);
+        responder.respond(whole(&ledger, status, content_type, Body::Shared(body)));
+        ledger.close();
+        flight.part(&seat);
+    }
+
+    /// Gives a success in its shape; asks anew where that cannot be.
+    pub fn give(self, flight: &Flight, over: &Over, shapes: &Shapes) {
+        match shapes.say(self.shape) {
+            None => self.ask(flight),
+            Some(said) if self.shape.is_stream() => {
+                self.stream(flight, over, &said.content_type, (*said.bytes).as_ref());
+            }
+            Some(said) => self.respond(flight, over, &said.content_type, said.bytes),
+        }
     }
 
     /// Gives all events of a complete stream at once.
-    pub fn stream(mut self, flight: &Flight, over: &Over, content_type: &str, events: &[u8]) {
-        self.ledger.adopt(&over.served);
-        self.ledger.first_event_came();
-        self.ledger.settle_as(&over.ended);
-        self.responder.cancel().detach();
-        let mut writer = self
-            .responder
-            .stream(stream_head(&self.ledger, content_type));
+    fn stream(self, flight: &Flight, over: &Over, content_type: &str, events: &[u8]) {
+        let Some((mut ledger, responder, seat)) = self.into_parts() else {
+            return;
+        };
+        ledger.adopt(&over.served);
+        ledger.first_event_came();
+        ledger.settle_as(&over.ended);
+        responder.cancel().detach();
+        let mut writer = responder.stream(stream_head(&ledger, content_type));
         // A client that is gone needs no end.
         let _ = writer.write(events).and_then(|()| writer.finish());
-        self.ledger.close();
-        flight.part(&self.seat);
+        ledger.close();
+        flight.part(&seat);
     }
 
     /// Answers with an error of ours.
     pub fn fail(
-        mut self,
+        self,
         flight: &Flight,
         over: &Over,
         error: &ApiError,
         retry_after: Option<Duration>,
     ) {
-        self.ledger.adopt(&over.served);
-        self.responder.cancel().detach();
-        caller::refuse(self.ledger, error, self.responder, retry_after);
+        let Some((mut ledger, responder, seat)) = self.into_parts() else {
+            return;
+        };
+        ledger.adopt(&over.served);
+        responder.cancel().detach();
+        caller::refuse(ledger, error, responder, retry_after);
+        flight.part(&seat);
+    }
+
+    /// Has the call asked by itself after all: what the other one was answered cannot be said in its
+    /// shape.
+    pub fn ask(self, flight: &Flight) {
+        let mut call = self.call;
+        call.caller.cancel().detach();
         flight.part(&self.seat);
+        call.cached = Cached::Miss;
+        let coordinator = Arc::clone(&call.coordinator);
+        coordinator.queue(call);
     }
 
     /// It does not wait any longer, for that reason.
     pub fn left(self, reason: Reason) {
+        let Some((ledger, responder, _)) = self.into_parts() else {
+            return;
+        };
         let error = match reason {
             Reason::Deadline => ApiError::new(
                 Kind::Timeout,
@@ -96,11 +138,11 @@ impl Follower {
             )
             .code("draining"),
             Reason::ClientGone | Reason::SlowClient | Reason::Outpaced => {
-                self.ledger.client_left();
+                ledger.client_left();
                 return;
             }
         };
         let retry_after = (reason == Reason::Shutdown).then_some(Duration::from_secs(1));
-        caller::refuse(self.ledger, &error, self.responder, retry_after);
+        caller::refuse(ledger, &error, responder, retry_after);
     }
 }

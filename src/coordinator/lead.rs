@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::caller::{failure, whole};
 use super::cast::Cast;
-use super::flight::{Flight, Landed};
+use super::flight::{Flight, Landed, Over};
 use super::ledger::{Ended, Ledger, Served};
-use super::replay;
-use super::terms::{Shape, Terms};
+use super::replay::{self, Shapes};
+use super::terms::Terms;
 use crate::cache::{Body, Entry};
 use crate::cancel::Cancel;
 use crate::front::{self, SharedBytes};
@@ -17,6 +17,7 @@ use crate::wire::errors::{ApiError, Kind};
 /// Answers a flight, once. Dropped without an answer, it tells those who wait that this is our
 /// fault.
 pub struct Lead {
+    /// Until it has landed.
     flight: Option<Arc<Flight>>,
     cancel: Arc<Cancel>,
 }
@@ -36,39 +37,8 @@ impl Lead {
 
     /// Says to `ledger` where it can see that its own caller has left.
     pub fn watch(&self, ledger: &mut Ledger) {
-        ledger.left = self
-            .flight
-            .as_ref()
-            .map(|flight| Arc::clone(&flight.leader_left));
-    }
-
-    /// Gives everybody a whole answer, and keeps it if it is a success.
-    pub fn respond(mut self, ledger: &Ledger, status: u16, content_type: &str, body: Vec<u8>) {
-        let Some(flight) = self.flight.take() else {
-            return;
-        };
-        let body: SharedBytes = match status {
-            200 => flight.keep(ledger, content_type, Body::Whole(body.into_boxed_slice())),
-            _ => Arc::new(body),
-        };
-        let landed = flight.land(ledger.served(), ledger.ended(), b"");
-        if let Some(leader) = landed.leader {
-            let body = front::Body::Shared(Arc::clone(&body));
-            leader.respond(whole(ledger, status, content_type, body));
-        }
-        let events = Events::of(&flight, (*body).as_ref());
-        for follower in landed.waiting {
-            if status >= 400 || follower.shape == Shape::Whole {
-                follower.respond(&flight, &landed.over, content_type, Arc::clone(&body));
-                continue;
-            }
-            match events.get(follower.shape) {
-                Some(events) => {
-                    follower.stream(&flight, &landed.over, replay::EVENT_STREAM, events);
-                }
-                None => follower.fail(&flight, &landed.over, &replay::not_replayable(), None),
-            }
-        }
+        let flight = self.flight.as_ref();
+        ledger.left = flight.map(|flight| Arc::clone(&flight.leader_left));
     }
 
     /// On what terms the call shares its answer.
@@ -76,17 +46,63 @@ impl Lead {
         self.flight.as_ref().map(|flight| flight.terms)
     }
 
+    /// Ends the flight. From here on a panic is each waiting caller's own.
+    fn land(&mut self, ledger: &Ledger) -> Option<(Arc<Flight>, Landed)> {
+        let flight = self.flight.take()?;
+        let over = Over {
+            served: ledger.served(),
+            ended: ledger.ended(),
+            is_cut: false,
+        };
+        let landed = flight.land(over, b"");
+        Some((flight, landed))
+    }
+
+    /// Gives everybody a whole answer, and keeps it if it is a success.
+    pub fn respond(mut self, ledger: &Ledger, status: u16, content_type: &str, body: Vec<u8>) {
+        let Some(flight) = self.flight.clone() else {
+            return;
+        };
+        let kept = match status {
+            200 => Ok(flight.keep(ledger, content_type, Body::Whole(body.into_boxed_slice()))),
+            _ => Err(Arc::new(body)),
+        };
+        let body: SharedBytes = match &kept {
+            Ok(entry) => Arc::clone(entry) as _,
+            Err(body) => Arc::clone(body) as _,
+        };
+        let Some((flight, landed)) = self.land(ledger) else {
+            return;
+        };
+        if let Some(leader) = landed.leader {
+            let body = front::Body::Shared(Arc::clone(&body));
+            leader.respond(whole(ledger, status, content_type, body));
+        }
+        let shapes = Shapes::new(flight.endpoint, Arc::clone(&body), false, content_type);
+        for follower in landed.waiting {
+            if status >= 400 {
+                follower.respond(&flight, &landed.over, content_type, Arc::clone(&body));
+                continue;
+            }
+            follower.give(&flight, &landed.over, &shapes);
+        }
+        // Nobody looks for it there: merged calls are not looked up one by one.
+        if let Some(entry) = kept.ok().filter(|_| !ledger.is_merged()) {
+            flight.share(&entry);
+        }
+    }
+
     /// Gives everybody an answer of another instance; settles `ledger`.
     ///
     /// # Errors
     /// It cannot be said in the shape that the call asks for.
     pub(super) fn give(mut self, ledger: &mut Ledger, entry: &Arc<Entry>) -> Result<(), Self> {
-        let Some(flight) = self.flight.take() else {
+        let Some(flight) = self.flight.clone() else {
             return Ok(());
         };
         let shape = flight.shape();
-        let Some(own) = replay::said(flight.endpoint, shape, entry) else {
-            self.flight = Some(flight);
+        let shapes = Shapes::of(flight.endpoint, entry);
+        let Some(own) = shapes.say(shape) else {
             return Err(self);
         };
         ledger.recall(entry, Instant::now());
@@ -94,22 +110,14 @@ impl Lead {
             ledger.first_event_came();
         }
         ledger.settle(200, "", "");
-        let landed = flight.land(ledger.served(), ledger.ended(), b"");
+        let Some((flight, landed)) = self.land(ledger) else {
+            return Ok(());
+        };
         if let Some(leader) = landed.leader {
-            replay::send(leader, ledger, shape, &own);
+            replay::send(leader, ledger, shape, own);
         }
         for follower in landed.waiting {
-            match replay::said(flight.endpoint, follower.shape, entry) {
-                Some(said) if follower.shape.is_stream() => {
-                    let (content_type, events) = (&said.content_type, said.as_bytes());
-                    follower.stream(&flight, &landed.over, content_type, events);
-                }
-                Some(said) => {
-                    let body = Arc::new(said.as_bytes().to_vec());
-                    follower.respond(&flight, &landed.over, &said.content_type, body);
-                }
-                None => follower.fail(&flight, &landed.over, &replay::not_replayable(), None),
-            }
+            follower.give(&flight, &landed.over, &shapes);
         }
         ledger.close();
         Ok(())
@@ -117,10 +125,9 @@ impl Lead {
 
     /// Answers everybody with an error of ours.
     pub fn fail(mut self, ledger: &Ledger, error: &ApiError, retry_after: Option<Duration>) {
-        let Some(flight) = self.flight.take() else {
+        let Some((flight, landed)) = self.land(ledger) else {
             return;
         };
-        let landed = flight.land(ledger.served(), ledger.ended(), b"");
         if let Some(leader) = landed.leader {
             leader.respond(failure(ledger, error, retry_after));
         }
@@ -139,8 +146,12 @@ impl Lead {
 impl Drop for Lead {
     fn drop(&mut self) {
         if let Some(flight) = self.flight.take() {
-            let Landed { over, waiting, .. } =
-                flight.land(Served::default(), Ended::client_left(), b"");
+            let over = Over {
+                served: Served::default(),
+                ended: Ended::client_left(),
+                is_cut: true,
+            };
+            let Landed { over, waiting, .. } = flight.land(over, b"");
             for follower in waiting {
                 follower.fail(&flight, &over, &given_up(), None);
             }
@@ -154,28 +165,4 @@ pub(super) fn given_up() -> ApiError {
         Kind::Internal,
         "the call was given up without an answer; this is a fault of victor",
     )
-}
-
-/// The events that say the same as a body, made when they are first wanted.
-struct Events<'a> {
-    flight: &'a Flight,
-    body: &'a [u8],
-    made: [std::cell::OnceCell<Option<Vec<u8>>>; 2],
-}
-
-impl<'a> Events<'a> {
-    fn of(flight: &'a Flight, body: &'a [u8]) -> Self {
-        Self {
-            flight,
-            body,
-            made: Default::default(),
-        }
-    }
-
-    fn get(&self, shape: Shape) -> Option<&[u8]> {
-        let is_full = shape == Shape::Stream;
-        let made = self.made[usize::from(is_full)]
-            .get_or_init(|| replay::events(self.flight.endpoint, self.body, is_full));
-        made.as_deref()
-    }
 }

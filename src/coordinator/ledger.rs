@@ -17,7 +17,7 @@ use super::caller::Caller;
 use crate::config::checked::Retry;
 use crate::front::Response;
 use crate::log::{self, CallRecord};
-use crate::metrics::{Cached, Route, Settled};
+use crate::metrics::{Accounted, Cached, Route, Settled};
 use crate::provider::Header;
 use crate::provider::breaker::Ticket;
 use crate::wire::Endpoint;
@@ -73,6 +73,8 @@ pub struct Ledger {
     pub estimated: &'static str,
     /// What the log adds to the message.
     pub note: String,
+    /// What the last attempt took.
+    pub spent: Duration,
     /// How the call met the cache.
     pub cached: Cached,
     /// How old the answer is, in seconds, if it came from the cache.
@@ -118,6 +120,7 @@ impl Ledger {
             dropped: String::new(),
             estimated: "",
             note: String::new(),
+            spent: Duration::ZERO,
             cached: call.cached,
             age: None,
             left: None,
@@ -195,6 +198,16 @@ impl Ledger {
     pub fn settle_error(&mut self, error: &ApiError) {
         let error_type = error.code.unwrap_or(error.kind.label());
         self.settle(error.status, error_type, &error.message);
+    }
+
+    /// Charges to the coordinator what is still to be remembered of the answer.
+    pub fn charge(&self) -> Accounted {
+        Accounted::new(&self.coordinator.metrics)
+    }
+
+    /// Whether one call was made for several.
+    pub const fn is_merged(&self) -> bool {
+        self.merged > 0
     }
 
     /// Where the caller asked.

@@ -36,6 +36,7 @@ mod told;
 mod verdict;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use self::answers::{Answers, On};
@@ -66,6 +67,8 @@ pub struct Coordinator {
     process: Arc<Metrics>,
     store: Arc<Store>,
     answers: Arc<Answers>,
+    /// Workers that wait for the answers of other instances.
+    waiting_for_others: AtomicUsize,
     compute: Arc<Compute>,
     batcher: Batcher,
     /// How long a caller waits for a stream before each comment; zero for none.
@@ -109,6 +112,7 @@ impl Coordinator {
             process,
             store: Arc::clone(store),
             answers: Arc::clone(answers),
+            waiting_for_others: AtomicUsize::new(0),
             compute: Arc::clone(compute),
             batcher: Batcher::new(),
             keep_alive_comment,
@@ -161,16 +165,17 @@ impl Coordinator {
                 None => return,
             },
         };
-        if let Some(responder) = call.caller.alone() {
-            if let Some(decoded) = &call.decoded {
-                let (scanned, id) = (&decoded.scanned, &call.request_id);
-                self.keep_alive(call.endpoint, scanned, id, responder);
-            }
+        if call.caller.alone().is_some() {
+            call.keep_alive();
             call.expire_by_itself();
         }
-        let Some(call) = self.batcher.offer(call) else {
-            return;
-        };
+        if let Some(call) = self.batcher.offer(call) {
+            self.queue(call);
+        }
+    }
+
+    /// Queues a call for a worker, or answers it at once with 503 and `retry-after`.
+    fn queue(&self, call: Box<Call>) {
         let submitted = self.pool.submit(call, |ticket, call| {
             call.caller.cancel().attach(Arc::clone(ticket) as _);
         });

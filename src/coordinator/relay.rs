@@ -110,6 +110,8 @@ struct Way<'a> {
     held: Vec<u8>,
     /// When the first event that means something came.
     began: Option<Instant>,
+    /// Whether the end, if it has come, is the provider's own.
+    is_marked: bool,
 }
 
 impl<'a> Relay<'a> {
@@ -136,6 +138,7 @@ impl<'a> Relay<'a> {
             translator,
             held: Vec::new(),
             began: None,
+            is_marked: true,
         };
         let end = way.pump();
         way.conclude(end)
@@ -197,6 +200,7 @@ impl Way<'_> {
                 }
             }
         }
+        self.is_marked = false;
         self.push(out, Some(End::Complete)).unwrap_or(end)
     }
 
@@ -239,7 +243,10 @@ impl Way<'_> {
             }
         };
         let sent = match ended {
-            Some(End::Complete) => writer.write_last(bytes, self.relay.ledger),
+            Some(End::Complete) => {
+                let is_whole = self.is_marked && self.watch.finish().malformed == 0;
+                writer.write_last(bytes, is_whole, self.relay.ledger)
+            }
             _ => writer.write(bytes),
         };
         match sent {

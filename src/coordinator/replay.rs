@@ -1,5 +1,6 @@
 //! Giving an answer again, in the shape that is asked for.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,15 +9,18 @@ use super::caller::{Caller, stream_head, whole};
 use super::ledger::Ledger;
 use super::terms::Shape;
 use crate::cache::Entry;
-use crate::front::{Body, Responder};
+use crate::front::{Body, OUTBOX_BYTES_MAX, Responder, SharedBytes};
 use crate::wire::Endpoint;
-use crate::wire::errors::{ApiError, Kind};
 use crate::wire::replay::{body_of_stream, stream_of_body, without_usage};
 
 /// The type of events.
 pub const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
 /// The type of bodies.
 pub const JSON: &str = "application/json";
+
+/// Events that are made of a body, at most: they are sent at once, and what a client may leave unread is
+/// bounded.
+const EVENTS_BYTES_MAX: usize = OUTBOX_BYTES_MAX / 4 * 3;
 
 /// Whether a call was answered.
 pub enum Given {
@@ -30,62 +34,99 @@ pub fn converts(shape: Shape, entry: &Entry) -> bool {
     shape.is_stream() != entry.body.is_stream() || shape == Shape::BareStream
 }
 
-/// An answer in the shape that is asked for.
+/// An answer in each shape, made when it is first asked for.
+pub struct Shapes {
+    endpoint: Endpoint,
+    /// As it was given.
+    given: SharedBytes,
+    is_stream: bool,
+    content_type: String,
+    whole: OnceCell<Option<SharedBytes>>,
+    /// With the usage, and without.
+    events: [OnceCell<Option<SharedBytes>>; 2],
+}
+
+/// One shape of an answer.
 pub struct Said {
-    stored: Arc<Entry>,
-    /// `None`: as it is stored.
-    made: Option<Vec<u8>>,
     pub content_type: String,
+    pub bytes: SharedBytes,
 }
 
-impl Said {
-    /// The body, or all events.
-    pub fn as_bytes(&self) -> &[u8] {
-        self.made
-            .as_deref()
-            .unwrap_or_else(|| self.stored.body.as_bytes())
+impl Shapes {
+    /// Those of an entry.
+    pub fn of(endpoint: Endpoint, entry: &Arc<Entry>) -> Self {
+        let given = Arc::clone(entry) as SharedBytes;
+        Self::new(endpoint, given, entry.body.is_stream(), &entry.content_type)
     }
-}
 
-/// What is stored, as it is said in that shape; `None`: it cannot be.
-pub fn said(endpoint: Endpoint, shape: Shape, entry: &Arc<Entry>) -> Option<Said> {
-    let stored = entry.body.as_bytes();
-    let made = match (shape, entry.body.is_stream()) {
-        (Shape::Whole, false) | (Shape::Stream, true) => None,
-        (Shape::BareStream, true) => Some(without_usage(stored)),
-        (Shape::Whole, true) => Some(body(endpoint, stored)?),
-        (_, false) => Some(events(endpoint, stored, shape == Shape::Stream)?),
-    };
-    let content_type = match (made.is_some(), shape) {
-        (false, _) => &*entry.content_type,
-        (true, Shape::Whole) => JSON,
-        (true, _) => EVENT_STREAM,
-    };
-    Some(Said {
-        content_type: content_type.to_owned(),
-        stored: Arc::clone(entry),
-        made,
-    })
+    /// Those of an answer that was given as these bytes.
+    pub fn new(
+        endpoint: Endpoint,
+        given: SharedBytes,
+        is_stream: bool,
+        content_type: &str,
+    ) -> Self {
+        Self {
+            endpoint,
+            given,
+            is_stream,
+            content_type: content_type.to_owned(),
+            whole: OnceCell::new(),
+            events: Default::default(),
+        }
+    }
+
+    /// What is said in that shape; `None`: it cannot be.
+    pub fn say(&self, shape: Shape) -> Option<Said> {
+        let given = (*self.given).as_ref();
+        let made = |bytes: Option<Vec<u8>>| bytes.map(|it| Arc::new(it) as SharedBytes);
+        let events = |with_usage: bool| {
+            let bytes = stream_of_body(self.endpoint, given, with_usage);
+            made(bytes.filter(|bytes| bytes.len() <= EVENTS_BYTES_MAX))
+        };
+        let [full, bare] = &self.events;
+        let bytes = match (shape, self.is_stream) {
+            (Shape::Whole, false) | (Shape::Stream, true) => {
+                return Some(Said {
+                    content_type: self.content_type.clone(),
+                    bytes: Arc::clone(&self.given),
+                });
+            }
+            (Shape::BareStream, true) => bare.get_or_init(|| made(Some(without_usage(given)))),
+            (Shape::Whole, true) => self
+                .whole
+                .get_or_init(|| made(body_of_stream(self.endpoint, given))),
+            (Shape::Stream, false) => full.get_or_init(|| events(true)),
+            (Shape::BareStream, false) => bare.get_or_init(|| events(false)),
+        };
+        let content_type = match shape {
+            Shape::Whole => JSON,
+            _ => EVENT_STREAM,
+        };
+        Some(Said {
+            content_type: content_type.to_owned(),
+            bytes: Arc::clone(bytes.as_ref()?),
+        })
+    }
 }
 
 /// Sends an answer for which `ledger` is settled.
-pub fn send(responder: Responder, ledger: &Ledger, shape: Shape, said: &Said) {
+pub fn send(responder: Responder, ledger: &Ledger, shape: Shape, said: Said) {
     if shape.is_stream() {
         let mut writer = responder.stream(stream_head(ledger, &said.content_type));
         // A client that is gone needs no end.
-        let _ = writer.write(said.as_bytes()).and_then(|()| writer.finish());
+        let _ = writer
+            .write((*said.bytes).as_ref())
+            .and_then(|()| writer.finish());
         return;
     }
-    let body = match &said.made {
-        Some(made) => Body::Owned(made.clone()),
-        None => Body::Shared(Arc::clone(&said.stored) as _),
-    };
+    let body = Body::Shared(said.bytes);
     responder.respond(whole(ledger, 200, &said.content_type, body));
 }
 
 /// Answers `call`, whose caller is alone, with `entry`.
 pub fn give(call: Box<Call>, shape: Shape, entry: &Arc<Entry>) -> Given {
-    let Some(said) = said(call.endpoint, shape, entry) else {
+    let Some(said) = Shapes::of(call.endpoint, entry).say(shape) else {
         return Given::No(call);
     };
     let mut ledger = Ledger::of(&call);
@@ -99,27 +140,7 @@ pub fn give(call: Box<Call>, shape: Shape, entry: &Arc<Entry>) -> Given {
         ledger.first_event_came();
     }
     ledger.settle(200, "", "");
-    send(responder, &ledger, shape, &said);
+    send(responder, &ledger, shape, said);
     ledger.close();
     Given::Yes
-}
-
-/// The body that a complete stream comes to; `None`: it has none.
-pub fn body(endpoint: Endpoint, events: &[u8]) -> Option<Vec<u8>> {
-    body_of_stream(endpoint, events)
-}
-
-/// The events that say what a body says; `None`: there are none.
-pub fn events(endpoint: Endpoint, body: &[u8], include_usage: bool) -> Option<Vec<u8>> {
-    stream_of_body(endpoint, body, include_usage)
-}
-
-/// What those are told who waited for an answer that cannot be said in their shape.
-pub fn not_replayable() -> ApiError {
-    ApiError::new(
-        Kind::Upstream,
-        "the answer to an equal call came in a form that cannot be given to this one; send the call \
-         again with `cache-control: no-cache`",
-    )
-    .code("not_replayable")
 }

@@ -1,11 +1,13 @@
 //! Answers that other instances have, or are getting just now.
 //!
 //! A worker that has a call to ask for looks at the cache that instances share first, and takes the
-//! claim on its key, so that equal calls at several instances are one call to the provider. All of
-//! it is bounded by the shared cache's own time-out, and by none of it does a call fail. Start at
-//! [`ask_others`].
+//! claim on its key, so that equal calls at several instances are one call to the provider. Looking
+//! takes the shared cache's own time-out at most. Only while another instance is asking for the same
+//! answer does a worker wait longer, ten seconds at most, and never more than a quarter of them. No
+//! call fails by any of it. Start at [`ask_others`].
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::answers::Answers;
@@ -17,8 +19,15 @@ use crate::cache::{Entry, Key, codec};
 use crate::metrics::Cached;
 use crate::provider::shared_cache::{Claim, Found, SharedCache, Token};
 
-/// How long a stream's caller waits for another instance, whose answer comes at its end only.
+/// How long a caller waits for another instance.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+/// The same of a stream's caller: the answer of another instance comes at its end only.
 const STREAM_WAIT_MAX: Duration = Duration::from_secs(1);
+/// A stream outlives its call's deadline; a claim on one is held for so much longer, unless it is
+/// given back.
+const STREAM_CLAIM: Duration = Duration::from_secs(120);
+/// Of a coordinator's workers so many may wait for other instances: one of so many, and at least one.
+const WAITERS_SHARE: usize = 4;
 
 /// What is to be done with a call.
 pub(super) enum Looked {
@@ -73,17 +82,23 @@ fn look(shared: &SharedCache, terms: &Terms, call: &Call) -> (Option<Vec<u8>>, O
     }
     let now = Instant::now();
     let left = call.deadline.saturating_duration_since(now);
-    match shared.claim(key, left) {
+    let (held, patience) = match terms.shape.is_stream() {
+        true => (left + STREAM_CLAIM, STREAM_WAIT_MAX),
+        false => (left, WAIT_MAX),
+    };
+    match shared.claim(key, held) {
         Claim::Found(bytes) => (Some(bytes), None),
         Claim::Mine(token) => (None, Some(token)),
         Claim::Unavailable => (None, None),
         Claim::Others => {
-            let patience = match terms.shape.is_stream() {
-                true => STREAM_WAIT_MAX.min(left / 2),
-                false => left / 2,
-            };
-            let cancel = call.caller.cancel();
-            (shared.wait(key, now + patience, cancel), None)
+            let waiting = &call.coordinator.waiting_for_others;
+            let most = call.coordinator.config.max_concurrent.get() / WAITERS_SHARE;
+            let found = (waiting.fetch_add(1, Ordering::Relaxed) < most.max(1)).then(|| {
+                let until = now + patience.min(left / 2);
+                shared.wait(key, until, call.caller.cancel())
+            });
+            waiting.fetch_sub(1, Ordering::Relaxed);
+            (found.flatten(), None)
         }
     }
 }
@@ -93,7 +108,10 @@ fn recall(answers: &Answers, terms: &Terms, call: &Call, bytes: &[u8]) -> Option
     let now = Instant::now();
     let entry = Arc::new(codec::decode(&terms.key, bytes, now, SystemTime::now())?);
     let is_young = terms.age_max.is_none_or(|most| entry.age(now) <= most);
-    answers.take_in(&terms.key, &entry, call.coordinator.name());
+    let own = answers.cache().peek(&terms.key, now);
+    if own.is_none_or(|own| own.created < entry.created) {
+        answers.take_in(&terms.key, &entry, call.coordinator.name());
+    }
     is_young.then_some(entry)
 }
 

@@ -35,6 +35,15 @@ pub fn run(call: Box<Call>) {
         batch::serve::run(&call, &batch);
         return;
     }
+    let request_id = call.request_id.clone();
+    // Whoever waits for the call is told when it is dropped.
+    if catch_unwind(AssertUnwindSafe(|| prepare(call))).is_err() {
+        panicked(&request_id);
+    }
+}
+
+/// Looks for the answer elsewhere before the call is asked.
+fn prepare(call: Box<Call>) {
     let Some(call) = look_up(call) else {
         return;
     };
@@ -44,10 +53,7 @@ pub fn run(call: Box<Call>) {
     };
     let mut work = Work::new(*call);
     if catch_unwind(AssertUnwindSafe(|| work.execute())).is_err() {
-        ::log::error!(
-            request_id = work.ledger.request_id.as_str();
-            "a worker panicked in a call; the worker goes on"
-        );
+        panicked(&work.ledger.request_id);
         let error = ApiError::new(
             errors::Kind::Internal,
             "victor failed on this call; the log says why under this request id",
@@ -55,6 +61,10 @@ pub fn run(call: Box<Call>) {
         work.fail(&error, None);
     }
     work.end();
+}
+
+fn panicked(request_id: &str) {
+    ::log::error!(request_id; "a worker panicked in a call; the worker goes on");
 }
 
 /// Does what a front thread has left: looks into a big body, and asks the cache. `None`: the call
@@ -76,11 +86,7 @@ fn look_up(mut call: Box<Call>) -> Option<Box<Call>> {
     }
     let answers = Arc::clone(call.coordinator.answers());
     let mut call = answers.consult(call, On::Worker)?;
-    let coordinator = Arc::clone(&call.coordinator);
-    if let (Some(decoded), Some(responder)) = (&call.decoded, call.caller.alone()) {
-        let (scanned, id) = (&decoded.scanned, &call.request_id);
-        coordinator.keep_alive(call.endpoint, scanned, id, responder);
-    }
+    call.keep_alive();
     Some(call)
 }
 

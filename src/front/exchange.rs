@@ -64,10 +64,10 @@ impl Responder {
     /// came, the connection's front thread begins it with the head of `early` and a comment, and
     /// repeats the comment at every further interval. From then on [`Responder::respond`] tells its
     /// answer within the stream, and [`Responder::stream`] goes on behind the head that has gone
-    /// out. To be called at most once, on any thread; an interval of zero is none at all.
+    /// out. On any thread; only the first time counts, and an interval of zero is none at all.
     pub fn keep_alive(&mut self, interval: Duration, early: Box<dyn Early>) {
         // The answer to HEAD has no body for a comment to stand in.
-        if self.terms.is_head || interval.is_zero() {
+        if self.terms.is_head || interval.is_zero() || self.kept_alive {
             return;
         }
         self.kept_alive = true;

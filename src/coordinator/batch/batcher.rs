@@ -196,6 +196,7 @@ impl Rest {
             coordinator: self.coordinator,
             caller: Caller::Batch(batch),
             cached: Cached::Bypass,
+            is_timed: true,
             is_looked_up: true,
             scope: self.scope,
             deadline: self.deadline,

@@ -75,6 +75,7 @@ impl Ledger {
     /// went wrong.
     pub fn attempt_ended(&mut self, target: &Target, outcome: Outcome, took: Duration, how: &str) {
         let ticket = self.ticket.take();
+        self.spent = took;
         let metrics = self.judge(target, ticket, outcome, took, how);
         for (token, count) in [
             (Token::Input, self.usage.input),

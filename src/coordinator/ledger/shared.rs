@@ -19,6 +19,8 @@ pub struct Served {
     upstream_headers: Vec<Header>,
     upstream_request_id: String,
     dropped: String,
+    /// Whether the coordinator took the call.
+    taken: bool,
 }
 
 /// How a call ended: `error_type` is empty if as it should.
@@ -52,6 +54,7 @@ impl Ledger {
             upstream_headers: self.upstream_headers.clone(),
             upstream_request_id: self.upstream_request_id.clone(),
             dropped: self.dropped.clone(),
+            taken: self.taken,
         }
     }
 
@@ -69,6 +72,7 @@ impl Ledger {
         self.provider.clone_from(&served.provider);
         self.model.clone_from(&served.model);
         self.attempts = served.attempts;
+        self.taken = served.taken;
         self.usage = served.usage;
         self.upstream_headers.clone_from(&served.upstream_headers);
         self.upstream_request_id

@@ -83,7 +83,9 @@ fn is_usage_alone(data: &[u8]) -> bool {
         return false;
     };
     let has_choice = |choices: View<'_>| choices.items().next().is_some();
-    chunk.get("usage").is_some() && !chunk.get("choices").is_some_and(has_choice)
+    // Azure's first chunk has neither choice nor usage, and something else to say.
+    let is_usage = |usage: View<'_>| usage.text().starts_with('{');
+    chunk.get("usage").is_some_and(is_usage) && !chunk.get("choices").is_some_and(has_choice)
 }
 
 /// The one JSON object that `bytes` are.
