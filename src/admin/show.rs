@@ -110,6 +110,12 @@ fn status(result: &Value) -> String {
             let _ = writeln!(text, "{name} is {status}: {why}");
         }
     }
+    let reasons = result["reasons"].as_array().into_iter().flatten();
+    for reason in reasons.filter_map(Value::as_str) {
+        if reason.starts_with("key metric") {
+            let _ = writeln!(text, "{reason}");
+        }
+    }
     text
 }
 

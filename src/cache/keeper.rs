@@ -18,7 +18,7 @@ use super::{Amount, Cache, Entry, Key, Outcome, Ranked};
 use crate::config::checked;
 use crate::store::{CacheMark, CacheSaved, Store, StoreError};
 use crate::sync::Mutex;
-use crate::thread::{self, Handle, Role};
+use crate::thread::{self, Handle, Role, State};
 
 /// How long the start waits for the answers to come back.
 const WARM_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -65,7 +65,8 @@ pub struct Keeper {
 
 impl Keeper {
     /// Brings back what was stored, if `config` wants it, and saves from then on. `known` says
-    /// which coordinators there are. Waits two seconds at most for the answers to come back; then
+    /// which coordinators there are; `before_saving` is called from time to time, whether there is
+    /// something to be saved or not. Waits two seconds at most for the answers to come back; then
     /// the rest comes while the daemon serves.
     ///
     /// # Errors
@@ -75,6 +76,7 @@ impl Keeper {
         store: &Arc<Store>,
         config: &checked::Cache,
         known: Vec<String>,
+        before_saving: Box<dyn Fn() + Send>,
     ) -> io::Result<Arc<Self>> {
         let keeper = Arc::new(Self {
             cache: Arc::clone(cache),
@@ -97,7 +99,7 @@ impl Keeper {
             own.recall(warms, &known);
             // Whoever waited may have gone on.
             let _ = tell.try_send(());
-            own.save_from_time_to_time(&stopped);
+            own.save_from_time_to_time(&stopped, &*before_saving);
             Ok(())
         })?;
         *keeper.stop.lock() = Some((stop, thread));
@@ -222,9 +224,12 @@ impl Keeper {
         }
     }
 
-    fn save_from_time_to_time(self: &Arc<Self>, stopped: &Receiver<()>) {
+    fn save_from_time_to_time(self: &Arc<Self>, stopped: &Receiver<()>, before_saving: &dyn Fn()) {
         loop {
+            thread::set_state(State::Idle);
             let ended = stopped.recv_timeout(self.every) != Err(RecvTimeoutError::Timeout);
+            thread::set_state(State::Running);
+            before_saving();
             let stats = self.cache.stats();
             let used = stats.hits + stats.misses;
             let is_used = self.used.swap(used, Ordering::Relaxed) != used;

@@ -17,7 +17,7 @@ use super::ledger::Ledger;
 use super::replay::{self, Given};
 use super::shared;
 use super::terms::{Policy, Shape, Terms};
-use crate::cache::{Body, Cache, Cost, Entry, Key};
+use crate::cache::{Body, Cache, Cost, Entry, Key, Swept};
 use crate::cancel::Reason;
 use crate::config::CheckedConfig;
 use crate::config::checked::{self, Price};
@@ -41,9 +41,17 @@ pub struct Answers {
     flights: Mutex<HashMap<Key, Arc<Flight>>>,
     /// Flights that have ended.
     landed: AtomicU64,
+    clears: AtomicU64,
     evictions: Evictions,
     /// Calls that wait for others' answers.
     pub(super) followers: AtomicI64,
+}
+
+/// An answer that was found in the cache.
+pub(super) struct Found {
+    pub entry: Arc<Entry>,
+    /// Whether it has more than was asked for.
+    pub is_richer: bool,
 }
 
 /// Which flight a call is on.
@@ -77,6 +85,7 @@ impl Answers {
             shared,
             flights: Mutex::new("answers.flights", HashMap::new()),
             landed: AtomicU64::new(0),
+            clears: AtomicU64::new(0),
             evictions: Evictions::new(config.eviction_policy),
             followers: AtomicI64::new(0),
         })
@@ -90,6 +99,26 @@ impl Answers {
     /// Where answers are shared with other instances.
     pub const fn shared(&self) -> Option<&Arc<SharedCache>> {
         self.shared.as_ref()
+    }
+
+    /// Says in the log what has left the cache and was not said yet.
+    pub fn flush_evictions(&self) {
+        self.evictions.flush();
+    }
+
+    /// Takes all answers out of the cache, or those of one coordinator. What is on its way by now is
+    /// not kept.
+    pub fn clear(&self, coordinator: Option<&str>) -> Swept {
+        self.clears.fetch_add(1, Ordering::AcqRel);
+        match coordinator {
+            None => self.cache.clear(),
+            Some(name) => self.cache.remove_coordinator(name),
+        }
+    }
+
+    /// How often answers were cleared.
+    pub(super) fn clears(&self) -> u64 {
+        self.clears.load(Ordering::Acquire)
     }
 
     /// What tokens of that model cost in dollars; 0 where that is not configured.
@@ -121,10 +150,13 @@ impl Answers {
                 return None;
             }
         };
-        call.cached = Cached::Miss;
+        call.cached = match terms.may_read {
+            true => Cached::Miss,
+            false => Cached::Refresh,
+        };
         let mut landed = self.landed.load(Ordering::Acquire);
-        if let Some(entry) = self.find(&terms, Instant::now()) {
-            return self.give(call, &terms, &entry, on);
+        if let Some(found) = self.find(&terms, Instant::now()) {
+            return self.give(call, &terms, &found, on);
         }
         if on == On::Front {
             call.expire_by_itself();
@@ -147,8 +179,8 @@ impl Answers {
             }
             // A flight has ended since the cache was asked: perhaps this one.
             landed = self.landed.load(Ordering::Acquire);
-            if let Some(entry) = self.find(&terms, Instant::now()) {
-                return self.give(call, &terms, &entry, on);
+            if let Some(found) = self.find(&terms, Instant::now()) {
+                return self.give(call, &terms, &found, on);
             }
         }
     }
@@ -171,7 +203,7 @@ impl Answers {
     }
 
     /// An answer that may be given again.
-    fn find(&self, terms: &Terms, now: Instant) -> Option<Arc<Entry>> {
+    fn find(&self, terms: &Terms, now: Instant) -> Option<Found> {
         if !terms.may_read {
             return None;
         }
@@ -179,7 +211,16 @@ impl Answers {
             let entry = self.cache.get(key, now);
             entry.filter(|entry| terms.age_max.is_none_or(|most| entry.age(now) <= most))
         };
-        young(&terms.key).or_else(|| young(terms.richer.as_ref()?))
+        let own = young(&terms.key).map(|entry| Found {
+            entry,
+            is_richer: false,
+        });
+        own.or_else(|| {
+            Some(Found {
+                entry: young(terms.richer.as_ref()?)?,
+                is_richer: true,
+            })
+        })
     }
 
     /// Answers with what was found. Where that would take long, a worker has to.
@@ -187,11 +228,12 @@ impl Answers {
         self: &Arc<Self>,
         mut call: Box<Call>,
         terms: &Terms,
-        entry: &Arc<Entry>,
+        found: &Found,
         on: On,
     ) -> Option<Box<Call>> {
+        let entry = &found.entry;
         let is_long = entry.body.as_bytes().len() > CONVERTED_ON_FRONT_BYTES_MAX;
-        if on == On::Front && is_long && replay::converts(terms.shape, entry) {
+        if on == On::Front && is_long && replay::converts(terms.shape, found) {
             call.is_looked_up = false;
             return Some(call);
         }
@@ -201,7 +243,7 @@ impl Answers {
             true => Cached::Coalesced,
             false => Cached::Hit,
         };
-        match replay::give(call, terms.shape, entry) {
+        match replay::give(call, terms.shape, found) {
             Given::Yes => None,
             // It cannot be said in this shape: the call is asked as if there were no answer.
             Given::No(mut call) => {
@@ -240,9 +282,11 @@ impl Answers {
         }
     }
 
-    /// Keeps a complete answer; returns it as it is kept.
+    /// Keeps a complete answer, unless answers were cleared since it was asked for, `clears` times
+    /// by then; returns it as it is kept.
     pub(super) fn keep(
         &self,
+        clears: u64,
         terms: &Terms,
         ledger: &Ledger,
         content_type: &str,
@@ -270,7 +314,9 @@ impl Answers {
                 time: ledger.spent,
             },
         });
-        self.take_in(&terms.key, &entry, ledger.coordinator_name());
+        if self.clears() == clears {
+            self.take_in(&terms.key, &entry, ledger.coordinator_name());
+        }
         entry
     }
 

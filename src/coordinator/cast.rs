@@ -17,6 +17,7 @@ use crate::cancel::Cancel;
 use crate::front::{Gone, StreamWriter};
 use crate::metrics::Accounted;
 use crate::wire::errors::{ApiError, Kind};
+use crate::wire::replay::is_complete_stream;
 
 /// See the module. Dropped without [`Cast::finish`], every caller's connection is cut.
 pub struct Cast {
@@ -123,7 +124,10 @@ impl Cast {
             is_short.then(|| [&crew.log, events].concat())
         };
         // Before the flight is over: whoever finds none then finds the answer.
-        let kept = all.as_deref().filter(|_| is_whole).and_then(|all| {
+        let whole = all
+            .as_deref()
+            .filter(|all| is_whole && is_complete_stream(self.flight.endpoint, all));
+        let kept = whole.and_then(|all| {
             let body = Body::Events(Events::new([all])?);
             Some(self.flight.keep(ledger, &self.content_type, body))
         });

@@ -1,5 +1,5 @@
 //! The log lines about what leaves the cache: at most one of each kind in ten seconds, with what
-//! has gathered since the last.
+//! has gathered since the last. What gathers after the last insert is said when the cache is saved.
 
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,9 @@ pub struct Evictions {
     policy: EvictionPolicy,
     gathered: Mutex<Gathered>,
 }
+
+/// What is to be said: entries that went for room and for their age, and those replaced.
+type Due = (Option<(Amount, Amount)>, Option<u64>);
 
 #[derive(Default)]
 struct Gathered {
@@ -33,6 +36,15 @@ impl Evictions {
         }
     }
 
+    /// Says what has gathered and was not said yet.
+    pub fn flush(&self) {
+        let mut gathered = self.gathered.lock();
+        gathered.told = [None; 2];
+        let said = gathered.take(Instant::now());
+        drop(gathered);
+        self.say(said);
+    }
+
     /// Says what an insert has done, now or later.
     pub fn tell(&self, evicted: &Evicted) {
         let (size, ttl) = (evicted.by(Reason::Size), evicted.by(Reason::Ttl));
@@ -40,24 +52,28 @@ impl Evictions {
         if size.count + ttl.count == 0 && !is_replaced {
             return;
         }
-        let (evictions, replaced) = {
+        let said = {
             let mut gathered = self.gathered.lock();
             gathered.size = gathered.size.plus(size);
             gathered.ttl = gathered.ttl.plus(ttl);
             gathered.replaced += u64::from(is_replaced);
             gathered.take(Instant::now())
         };
+        self.say(said);
+    }
+
+    fn say(&self, (evictions, replaced): Due) {
         if let Some((size, ttl)) = evictions {
             ::log::info!(
                 policy = self.policy.as_str(), size_entries = size.count, size_bytes = size.bytes,
                 ttl_entries = ttl.count, ttl_bytes = ttl.bytes;
-                "cache eviction: {} entries to make room, {} that were too old", size.count, ttl.count
+                "cache eviction: {} to make room (cache.max_size_mb), {} that were too old", size.count, ttl.count
             );
         }
         if let Some(replaced) = replaced {
             ::log::info!(
                 cause = "refreshed", entries = replaced;
-                "cache invalidation: {replaced} entries replaced by newer answers"
+                "cache invalidation: {replaced} replaced by newer answers"
             );
         }
     }
@@ -65,7 +81,7 @@ impl Evictions {
 
 impl Gathered {
     /// What is to be said now.
-    fn take(&mut self, now: Instant) -> (Option<(Amount, Amount)>, Option<u64>) {
+    fn take(&mut self, now: Instant) -> Due {
         let is_due = |told: &Option<Instant>| told.is_none_or(|told| now >= told + APART);
         let mut said = (None, None);
         if self.size.count + self.ttl.count > 0 && is_due(&self.told[0]) {

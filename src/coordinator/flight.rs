@@ -40,6 +40,8 @@ pub struct Flight {
     pub(super) answers: Arc<Answers>,
     pub(super) terms: Terms,
     pub(super) endpoint: Endpoint,
+    /// How often answers had been cleared when it began.
+    clears: u64,
     /// Until when one may join whose answer has not begun: later, the leader's deadline would cut
     /// short what the follower still has time for.
     joined_until: Instant,
@@ -121,6 +123,7 @@ impl Flight {
             answers: Arc::clone(answers),
             terms: *terms,
             endpoint: call.endpoint,
+            clears: answers.clears(),
             joined_until: now + left / 2,
             cancel: Arc::new(Cancel::new()),
             leader_left: Arc::default(),
@@ -293,7 +296,8 @@ impl Flight {
 
     /// Keeps a complete answer; returns it as it is kept.
     pub(super) fn keep(&self, ledger: &Ledger, content_type: &str, body: Body) -> Arc<Entry> {
-        self.answers.keep(&self.terms, ledger, content_type, body)
+        self.answers
+            .keep(self.clears, &self.terms, ledger, content_type, body)
     }
 
     /// Gives other instances what was kept.
@@ -354,6 +358,12 @@ impl Flight {
             let follower = place.map(|place| crew.waiting.swap_remove(place));
             if follower.is_none() && !is_leader && reason == Reason::Deadline {
                 // Its stream has begun meanwhile, and lives by its own deadlines.
+                return;
+            }
+            if follower.is_none() && !is_leader && reason == Reason::Shutdown {
+                drop(crew);
+                // Everybody is to be told why the stream ends.
+                self.cancel.cancel(reason);
                 return;
             }
             if is_leader {

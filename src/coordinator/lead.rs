@@ -13,6 +13,7 @@ use crate::cache::{Body, Entry};
 use crate::cancel::Cancel;
 use crate::front::{self, SharedBytes};
 use crate::wire::errors::{ApiError, Kind};
+use crate::wire::replay::is_complete;
 
 /// Answers a flight, once. Dropped without an answer, it tells those who wait that this is our
 /// fault.
@@ -64,7 +65,9 @@ impl Lead {
             return;
         };
         let kept = match status {
-            200 => Ok(flight.keep(ledger, content_type, Body::Whole(body.into_boxed_slice()))),
+            200 if is_complete(flight.endpoint, &body) => {
+                Ok(flight.keep(ledger, content_type, Body::Whole(body.into_boxed_slice())))
+            }
             _ => Err(Arc::new(body)),
         };
         let body: SharedBytes = match &kept {

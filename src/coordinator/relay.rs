@@ -244,7 +244,8 @@ impl Way<'_> {
         };
         let sent = match ended {
             Some(End::Complete) => {
-                let is_whole = self.is_marked && self.watch.finish().malformed == 0;
+                let seen = self.watch.finish();
+                let is_whole = self.is_marked && seen.finish_reason && seen.malformed == 0;
                 writer.write_last(bytes, is_whole, self.relay.ledger)
             }
             _ => writer.write(bytes),

@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::answers::Found;
 use super::call::Call;
 use super::caller::{Caller, stream_head, whole};
 use super::ledger::Ledger;
@@ -29,9 +30,9 @@ pub enum Given {
     No(Box<Call>),
 }
 
-/// Whether giving `entry` in that shape takes a conversion.
-pub fn converts(shape: Shape, entry: &Entry) -> bool {
-    shape.is_stream() != entry.body.is_stream() || shape == Shape::BareStream
+/// Whether giving what was found in that shape takes a conversion.
+pub fn converts(shape: Shape, found: &Found) -> bool {
+    shape.is_stream() != found.entry.body.is_stream() || found.is_richer
 }
 
 /// An answer in each shape, made when it is first asked for.
@@ -124,9 +125,15 @@ pub fn send(responder: Responder, ledger: &Ledger, shape: Shape, said: Said) {
     responder.respond(whole(ledger, 200, &said.content_type, body));
 }
 
-/// Answers `call`, whose caller is alone, with `entry`.
-pub fn give(call: Box<Call>, shape: Shape, entry: &Arc<Entry>) -> Given {
-    let Some(said) = Shapes::of(call.endpoint, entry).say(shape) else {
+/// Answers `call`, whose caller is alone, with what was found.
+pub fn give(call: Box<Call>, shape: Shape, found: &Found) -> Given {
+    let entry = &found.entry;
+    // What was kept for this shape alone is said as it is.
+    let kept_as = match shape {
+        Shape::BareStream if !found.is_richer => Shape::Stream,
+        shape => shape,
+    };
+    let Some(said) = Shapes::of(call.endpoint, entry).say(kept_as) else {
         return Given::No(call);
     };
     let mut ledger = Ledger::of(&call);

@@ -23,9 +23,9 @@ use crate::provider::shared_cache::{Claim, Found, SharedCache, Token};
 const WAIT_MAX: Duration = Duration::from_secs(10);
 /// The same of a stream's caller: the answer of another instance comes at its end only.
 const STREAM_WAIT_MAX: Duration = Duration::from_secs(1);
-/// A stream outlives its call's deadline; a claim on one is held for so much longer, unless it is
-/// given back.
-const STREAM_CLAIM: Duration = Duration::from_secs(120);
+/// How long a claim holds that is not given back, its holder having died: others wait in vain for as
+/// long, and those whose answer takes longer are asked for twice.
+const CLAIM_MAX: Duration = Duration::from_secs(30);
 /// Of a coordinator's workers so many may wait for other instances: one of so many, and at least one.
 const WAITERS_SHARE: usize = 4;
 
@@ -82,21 +82,20 @@ fn look(shared: &SharedCache, terms: &Terms, call: &Call) -> (Option<Vec<u8>>, O
     }
     let now = Instant::now();
     let left = call.deadline.saturating_duration_since(now);
-    let (held, patience) = match terms.shape.is_stream() {
-        true => (left + STREAM_CLAIM, STREAM_WAIT_MAX),
-        false => (left, WAIT_MAX),
+    // What is left after the wait must do for the call.
+    let patience = match terms.shape.is_stream() {
+        true => STREAM_WAIT_MAX.min(left / 4),
+        false => WAIT_MAX.min(left / 4),
     };
-    match shared.claim(key, held) {
+    match shared.claim(key, left.min(CLAIM_MAX)) {
         Claim::Found(bytes) => (Some(bytes), None),
         Claim::Mine(token) => (None, Some(token)),
         Claim::Unavailable => (None, None),
         Claim::Others => {
             let waiting = &call.coordinator.waiting_for_others;
             let most = call.coordinator.config.max_concurrent.get() / WAITERS_SHARE;
-            let found = (waiting.fetch_add(1, Ordering::Relaxed) < most.max(1)).then(|| {
-                let until = now + patience.min(left / 2);
-                shared.wait(key, until, call.caller.cancel())
-            });
+            let found = (waiting.fetch_add(1, Ordering::Relaxed) < most.max(1))
+                .then(|| shared.wait(key, now + patience, call.caller.cancel()));
             waiting.fetch_sub(1, Ordering::Relaxed);
             (found.flatten(), None)
         }

@@ -167,8 +167,7 @@ fn asked_ttl(request: &Request) -> Result<Option<Duration>, ApiError> {
     let Some(text) = request.header("x-victor-ttl") else {
         return Ok(None);
     };
-    let seconds = text.trim().parse::<u64>().ok();
-    match seconds.filter(|seconds| *seconds <= TTL_MAX_SECONDS) {
+    match digits(text.trim()).filter(|seconds| *seconds <= TTL_MAX_SECONDS) {
         Some(seconds) => Ok(Some(Duration::from_secs(seconds))),
         None => {
             let message = format!(
@@ -177,6 +176,12 @@ fn asked_ttl(request: &Request) -> Result<Option<Duration>, ApiError> {
             Err(ApiError::new(Kind::InvalidRequest, message).code("invalid_ttl"))
         }
     }
+}
+
+/// A number of nothing but digits; one that is too large is the largest.
+fn digits(text: &str) -> Option<u64> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
 /// What a caller's `cache-control` says (RFC 9111, section 5.2.1); what is unknown there means
@@ -191,19 +196,21 @@ struct Control {
 impl Control {
     fn of(request: &Request) -> Self {
         let mut control = Self::default();
-        let Some(value) = request.header("cache-control") else {
-            return control;
-        };
-        for directive in value.split(',').map(str::trim) {
+        // Several lines are one list (RFC 9110, section 5.3).
+        let lines = request.headers();
+        let lines = lines.filter(|(name, _)| name.eq_ignore_ascii_case("cache-control"));
+        for directive in lines.flat_map(|(_, value)| value.split(',')) {
             let (name, argument) = directive.split_once('=').unwrap_or((directive, ""));
-            match name.to_ascii_lowercase().as_str() {
-                "no-store" => control.no_store = true,
-                "no-cache" => control.no_cache = true,
-                "max-age" => {
-                    let seconds = argument.trim_matches('"').parse().ok();
-                    control.age_max = seconds.map(Duration::from_secs);
-                }
-                _ => {}
+            let name = name.trim();
+            if name.eq_ignore_ascii_case("no-store") {
+                control.no_store = true;
+            } else if name.eq_ignore_ascii_case("no-cache") {
+                control.no_cache = true;
+            } else if name.eq_ignore_ascii_case("max-age") {
+                // What is no number is as good as 0 (RFC 9111, section 4.2.1).
+                let seconds = digits(argument.trim().trim_matches('"')).unwrap_or(0);
+                let age = Duration::from_secs(seconds);
+                control.age_max = Some(control.age_max.map_or(age, |other| other.min(age)));
             }
         }
         if control.age_max.is_some_and(|age| age.is_zero()) {

@@ -83,6 +83,8 @@ pub(super) struct CoordinatorRow {
 /// Everything that health knows at one time.
 pub(super) struct Assessment {
     pub(super) status: Status,
+    /// Why it is not healthy, in sentences.
+    pub(super) reasons: Vec<String>,
     pub(super) components: BTreeMap<String, Component>,
     pub(super) coordinators: Vec<CoordinatorRow>,
     pub(super) key_metrics: KeyMetrics,
@@ -129,9 +131,13 @@ pub(super) fn assess(
         (true, Some(Status::Healthy) | None) => key_metrics.worst().status(),
         (true, Some(_)) => Status::Degraded,
     };
+    let said = components.iter().filter(|it| it.status != Status::Healthy);
+    let said = said.map(|it| format!("{}: {}", it.name, it.message));
+    let reasons = said.chain(key_metrics.reasons()).collect();
     let by_name = |component: Component| (component.name.clone(), component);
     Assessment {
         status,
+        reasons,
         components: components.into_iter().map(by_name).collect(),
         coordinators,
         key_metrics,

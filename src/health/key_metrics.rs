@@ -134,6 +134,27 @@ impl KeyMetrics {
         }
     }
 
+    /// Those that are not healthy, in words.
+    pub(super) fn reasons(&self) -> Vec<String> {
+        let all = [
+            ("error_rate", &self.error_rate),
+            ("latency_p95_seconds", &self.latency_p95_seconds),
+            ("cache_hit_rate", &self.cache_hit_rate),
+            ("memory_bytes", &self.memory_bytes),
+            ("cpu_percent", &self.cpu_percent),
+        ];
+        let said = all.into_iter().filter_map(|(name, metric)| {
+            let word = match metric.state {
+                Level::Healthy => return None,
+                Level::Warning => "a warning",
+                Level::Critical => "critical",
+            };
+            let value = round(metric.value.unwrap_or_default());
+            Some(format!("key metric {name} is {word}: {value}"))
+        });
+        said.collect()
+    }
+
     pub(super) fn worst(&self) -> Level {
         let all = [
             &self.error_rate,

@@ -98,6 +98,7 @@ struct Summary {
     made: Instant,
     phase: Phase,
     status: Status,
+    reasons: Vec<String>,
     components: Box<RawValue>,
 }
 
@@ -124,6 +125,8 @@ struct Body<'a> {
     uptime_seconds: f64,
     in_flight: i64,
     queued: i64,
+    /// Why it is not healthy.
+    reasons: &'a [String],
     components: &'a RawValue,
 }
 
@@ -260,7 +263,7 @@ impl Health {
 
     fn summary_answer(&self) -> (u16, Vec<u8>) {
         let summary = self.summary();
-        let body = self.body(summary.status, &summary.components);
+        let body = self.body(summary.status, &summary.reasons, &summary.components);
         (summary.status.http(), json(&body))
     }
 
@@ -268,7 +271,7 @@ impl Health {
         let assessment = self.assess(self.lifecycle.phase());
         let components = raw(&assessment.components);
         let body = Detailed {
-            body: self.body(assessment.status, &components),
+            body: self.body(assessment.status, &assessment.reasons, &components),
             phase: self.lifecycle.phase(),
             demo: self.demo,
             monitored_coordinators: assessment.coordinators.iter().map(|c| c.name).collect(),
@@ -279,7 +282,12 @@ impl Health {
         (assessment.status.http(), json(&body))
     }
 
-    fn body<'a>(&self, status: Status, components: &'a RawValue) -> Body<'a> {
+    fn body<'a>(
+        &self,
+        status: Status,
+        reasons: &'a [String],
+        components: &'a RawValue,
+    ) -> Body<'a> {
         let (mut in_flight, mut queued) = (0, 0);
         for coordinator in self.metrics.coordinators() {
             in_flight += coordinator.in_flight.get();
@@ -292,6 +300,7 @@ impl Health {
             uptime_seconds: round(self.metrics.uptime().as_secs_f64()),
             in_flight,
             queued,
+            reasons,
             components,
         }
     }
@@ -311,6 +320,7 @@ impl Health {
             made: Instant::now(),
             phase,
             status: assessment.status,
+            reasons: assessment.reasons,
             components: raw(&assessment.components),
         });
         *self.summary.lock() = Some(Arc::clone(&summary));

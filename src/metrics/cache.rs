@@ -19,6 +19,8 @@ pub enum Cached {
     Hit,
     /// It was not there, and a provider was asked.
     Miss,
+    /// Its caller wanted a fresh answer, and a provider was asked. To the caller it is a miss.
+    Refresh,
     /// It shared the answer of an equal call that was under way.
     Coalesced,
 }
@@ -29,7 +31,7 @@ impl Cached {
         match self {
             Self::Bypass => "bypass",
             Self::Hit => "hit",
-            Self::Miss => "miss",
+            Self::Miss | Self::Refresh => "miss",
             Self::Coalesced => "coalesced",
         }
     }
@@ -53,6 +55,7 @@ pub(super) struct Families {
     hits: Family<Counter, 1>,
     misses: Family<Counter, 1>,
     coalesced: Family<Counter, 1>,
+    bypassed: Family<Counter, 1>,
     tokens: Family<Counter, 2>,
     seconds: Family<FloatCounter, 1>,
     dollars: Family<FloatCounter, 1>,
@@ -76,6 +79,11 @@ impl Families {
                 "victor_cache_coalesced_total",
                 "Calls that shared the answer of an equal call that was under way.",
             ),
+            bypassed: counter(
+                "victor_cache_bypass_total",
+                "Executions that were none for the cache: switched off, not to be stored, of a kind that \
+                 is never kept, or turned away.",
+            ),
             tokens: registry.family(
                 "victor_cache_saved_tokens_total",
                 "Tokens of answers that were given without asking a provider, by type.",
@@ -98,6 +106,7 @@ impl Families {
             hits: self.hits.with([name]),
             misses: self.misses.with([name]),
             coalesced: self.coalesced.with([name]),
+            bypassed: self.bypassed.with([name]),
             tokens: ["input", "output"].map(|kind| self.tokens.with([name, kind])),
             seconds: self.seconds.with([name]),
             dollars: self.dollars.with([name]),
@@ -112,6 +121,7 @@ pub struct CacheMetrics {
     hits: Arc<Counter>,
     misses: Arc<Counter>,
     coalesced: Arc<Counter>,
+    bypassed: Arc<Counter>,
     tokens: [Arc<Counter>; 2],
     seconds: Arc<FloatCounter>,
     dollars: Arc<FloatCounter>,
@@ -124,7 +134,8 @@ impl CacheMetrics {
     /// Counts how a call met the cache.
     pub fn count(&self, cached: Cached) {
         match cached {
-            Cached::Bypass => {}
+            Cached::Bypass => self.bypassed.increment(),
+            Cached::Refresh => {}
             Cached::Hit => self.look_up(&self.hits, true),
             Cached::Miss => self.look_up(&self.misses, false),
             Cached::Coalesced => self.coalesced.increment(),

@@ -35,8 +35,10 @@ impl Hands {
         let shared = redis.map(|redis| SharedCache::new(redis, metrics));
         let answers = Answers::new(config, shared.transpose()?);
         let known = config.coordinators.keys().cloned().collect();
+        let own = Arc::clone(&answers);
+        let flush = Box::new(move || own.flush_evictions());
         Ok(Self {
-            keeper: Keeper::start(answers.cache(), store, &config.cache, known)?,
+            keeper: Keeper::start(answers.cache(), store, &config.cache, known, flush)?,
             metrics: Arc::clone(metrics),
             answers,
         })
@@ -113,11 +115,7 @@ impl CacheAdmin for Hands {
     }
 
     fn clear(&self, coordinator: Option<&str>) -> Result<Cleared, String> {
-        let cache = self.answers.cache();
-        let cleared = match coordinator {
-            None => cache.clear(),
-            Some(name) => cache.remove_coordinator(name),
-        };
+        let cleared = self.answers.clear(coordinator);
         self.keeper.clear(coordinator).map_err(|error| {
             format!(
                 "the cache was cleared ({} entries), but what is saved of it in the database was \

@@ -36,8 +36,7 @@ pub struct Scanned {
     pub asked: Asked,
 }
 
-/// What of a body says whether its answer may be given again. Members that are written with
-/// escapes to a length of over 36 bytes are not seen; each of them means less caching than without.
+/// What of a body says whether its answer may be given again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
     /// `temperature` is 0.
@@ -224,7 +223,7 @@ impl Found {
 /// The key within `literal`, unescaped, if it is short enough to be one that we know: six
 /// characters at six bytes each (`\u006d`), and two quotes.
 fn short_key(literal: &str) -> Option<Cow<'_, str>> {
-    const LITERAL_BYTES_MAX: usize = "stream".len() * 6 + 2;
+    const LITERAL_BYTES_MAX: usize = "previous_response_id".len() * 6 + 2;
     if literal.len() > LITERAL_BYTES_MAX {
         None
     } else if literal.contains('\\') {

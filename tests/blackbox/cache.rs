@@ -252,6 +252,10 @@ fn a_caller_has_its_say() {
     assert_eq!(ask(""), ("hit".to_owned(), new));
     assert_eq!(ask("cache-control: max-age=60\r\n").0, "hit");
     assert_eq!(ask("cache-control: max-age=0\r\n").0, "miss");
+    assert_eq!(ask("cache-control: max-age=soon\r\n").0, "miss");
+    // Several lines are one list.
+    let lines = "cache-control: max-age=60\r\ncache-control: no-store\r\n";
+    assert_eq!(ask(lines).0, "bypass");
     let other = chat("simo/sim+pace-1x3").to_string();
     let ttl = |seconds: &str| {
         let header = format!("x-victor-ttl: {seconds}\r\n");

@@ -175,6 +175,12 @@ impl Status {
         }
     }
 
+    /// Whether it is left alone.
+    pub fn is_down(&self) -> bool {
+        self.state.lock().standing == Standing::Down
+    }
+
+    /// What is known.
     pub fn report(&self) -> Report {
         let now = Instant::now();
         let ago = |then: Instant| now.saturating_duration_since(then);

@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender};
+use crossbeam::channel::{self, Receiver, Sender};
 use crossbeam::select;
 
 use super::client::{Client, Kind, outcome};
@@ -22,6 +22,8 @@ use crate::thread::{self, State};
 const WRITE_TIME: Duration = Duration::from_secs(1);
 /// What is still in the queue at the end is written for so long.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
+/// How far apart a server that is down is looked after while nobody calls.
+const LOOK_AFTER: Duration = Duration::from_secs(10);
 
 /// Deletes a claim if it is ours: it may have expired and be somebody else's by now.
 const RELEASE: &[u8] = b"if redis.call('get',KEYS[1])==ARGV[1] then \
@@ -57,7 +59,13 @@ impl Writer {
         self.probe();
         loop {
             thread::set_state(State::Idle);
+            // A server that is down is looked after though nobody calls, so that health tells of it.
+            let look = match self.client.status.is_down() {
+                true => channel::after(LOOK_AFTER),
+                false => channel::never(),
+            };
             let job = select! {
+                recv(look) -> _ => Some(Job::Probe),
                 recv(jobs) -> job => job.ok(),
                 recv(stop) -> _ => None,
             };

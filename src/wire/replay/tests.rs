@@ -476,3 +476,50 @@ proptest! {
         without_usage(&bytes);
     }
 }
+
+#[test]
+fn an_answer_that_only_looks_like_one_is_not_complete() {
+    let check = |endpoint, body: &str, expected| {
+        assert_eq!(is_complete(endpoint, body.as_bytes()), expected, "{body}");
+    };
+    let chat = Endpoint::ChatCompletions;
+    check(chat, r#"{"choices":[{"finish_reason":"stop"}]}"#, true);
+    check(
+        chat,
+        r#"{"error":null,"choices":[{"finish_reason":"stop"}]}"#,
+        true,
+    );
+    for body in [
+        r#"{"error":{"message":"overloaded"}}"#,
+        r#"{"choices":[]}"#,
+        r#"{"choices":[{"finish_reason":null}]}"#,
+        r#"{"choices":[{"finish_reason":"stop"},{"finish_reason":"error"}]}"#,
+        "{}",
+        "[]",
+    ] {
+        check(chat, body, false);
+    }
+    check(
+        Endpoint::Messages,
+        r#"{"type":"message","stop_reason":"end_turn"}"#,
+        true,
+    );
+    check(Endpoint::Messages, r#"{"type":"error","error":{}}"#, false);
+    check(
+        Endpoint::Messages,
+        r#"{"type":"message","stop_reason":null}"#,
+        false,
+    );
+    check(
+        Endpoint::Responses,
+        r#"{"status":"completed","error":null}"#,
+        true,
+    );
+    check(Endpoint::Responses, r#"{"status":"in_progress"}"#, false);
+    check(Endpoint::Embeddings, r#"{"data":[]}"#, false);
+    let stream = |reason: &str| {
+        let event = format!("data: {{\"choices\":[{{\"finish_reason\" : {reason}}}]}}\n\n");
+        is_complete_stream(chat, event.as_bytes())
+    };
+    assert!(stream("\"stop\"") && stream("null") && !stream("\"error\""));
+}
