@@ -13,12 +13,15 @@
 
 mod chat_body;
 mod chat_stream;
+mod complete;
 mod joined;
 mod message_body;
 mod message_stream;
 mod out;
 #[cfg(test)]
 mod tests;
+
+pub use complete::{is_complete, is_complete_stream};
 
 use std::borrow::Cow;
 
@@ -73,57 +76,6 @@ pub fn without_usage(events: &[u8]) -> Vec<u8> {
         }
     }
     out
-}
-
-/// Whether `body`, a 200 to `endpoint`, is the whole answer that it looks like: no error in it, and
-/// said to be finished. Some servers and proxies answer 200 with an error.
-pub fn is_complete(endpoint: Endpoint, body: &[u8]) -> bool {
-    let Some(answer) = object(body) else {
-        return false;
-    };
-    let text = |name: &str| answer.get(name).and_then(View::string);
-    let is_error = answer
-        .get("error")
-        .is_some_and(|error| error.text() != "null");
-    if is_error || text("type").as_deref() == Some("error") {
-        return false;
-    }
-    let some = |name: &str, is_good: &dyn Fn(View<'_>) -> bool| {
-        let mut items = answer
-            .get(name)
-            .into_iter()
-            .flat_map(View::items)
-            .peekable();
-        items.peek().is_some() && items.all(is_good)
-    };
-    let is_finished = |choice: View<'_>| {
-        let reason = choice.get("finish_reason").and_then(View::string);
-        reason.is_some_and(|reason| reason != "error")
-    };
-    match endpoint {
-        Endpoint::ChatCompletions | Endpoint::Completions => some("choices", &is_finished),
-        Endpoint::Messages => text("stop_reason").is_some(),
-        Endpoint::Responses => text("status").as_deref() == Some("completed"),
-        Endpoint::Embeddings => some("data", &|_| true),
-        Endpoint::CountTokens => true,
-    }
-}
-
-/// As [`is_complete`], of the events of a stream that has ended with its marker and of which a choice
-/// was finished.
-pub fn is_complete_stream(endpoint: Endpoint, events: &[u8]) -> bool {
-    match endpoint {
-        Endpoint::ChatCompletions | Endpoint::Completions => {
-            let finder = memchr::memmem::Finder::new(b"\"finish_reason\"");
-            let mut reasons = finder.find_iter(events).map(|at| {
-                let rest = events[at + b"\"finish_reason\"".len()..].trim_ascii_start();
-                rest.strip_prefix(b":")
-                    .map_or(rest, <[u8]>::trim_ascii_start)
-            });
-            !reasons.any(|reason| reason.starts_with(b"\"error\""))
-        }
-        _ => true,
-    }
 }
 
 fn is_usage_alone(data: &[u8]) -> bool {
