@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use ::log::Level;
 
-use super::line::Line;
+use super::line::{Line, key};
 use crate::config::checked::LogFormat;
 
 /// The `logger` of the lines about calls; `RUST_LOG=victor::call=off` silences them.
@@ -79,46 +79,48 @@ impl CallRecord<'_> {
     }
 
     pub(super) fn line(&self, format: LogFormat, time: SystemTime) -> Vec<u8> {
-        let message = format_args!("{}", self.message());
-        let mut line = Line::begin(format, time, self.level(), CALL_LOGGER, message);
-        line.text("request_id", self.request_id);
+        let mut line = Line::begin(format, time, self.level(), CALL_LOGGER, self.message());
+        line.text(key!("request_id"), self.request_id);
         for (key, value) in [
-            ("coordinator", self.coordinator),
-            ("provider", self.provider),
-            ("model", self.model),
-            ("upstream_request_id", self.upstream_request_id),
-            ("path", self.path),
+            (key!("coordinator"), self.coordinator),
+            (key!("provider"), self.provider),
+            (key!("model"), self.model),
+            (key!("upstream_request_id"), self.upstream_request_id),
+            (key!("path"), self.path),
         ] {
             if !value.is_empty() {
                 line.text(key, value);
             }
         }
-        line.text("route", self.route);
-        line.number("status", u64::from(self.status));
-        line.milliseconds("duration_ms", self.duration);
+        line.text(key!("route"), self.route);
+        line.number(key!("status"), u64::from(self.status));
+        line.milliseconds(key!("duration_ms"), self.duration);
         if let Some(time) = self.time_to_first_token {
-            line.milliseconds("ttft_ms", time);
+            line.milliseconds(key!("ttft_ms"), time);
         }
-        for (key, value) in [("cache", self.cache), ("error_type", self.error_type)] {
+        for (key, value) in [
+            (key!("cache"), self.cache),
+            (key!("error_type"), self.error_type),
+        ] {
             if !value.is_empty() {
                 line.text(key, value);
             }
         }
-        line.number("attempts", u64::from(self.attempts));
-        line.flag("streamed", self.streamed);
+        line.number(key!("attempts"), u64::from(self.attempts));
+        line.flag(key!("streamed"), self.streamed);
         if self.client_gone {
-            line.flag("client_gone", true);
+            line.flag(key!("client_gone"), true);
         }
         for (key, value) in [
-            ("input_tokens", self.input_tokens),
-            ("output_tokens", self.output_tokens),
+            (key!("input_tokens"), self.input_tokens),
+            (key!("output_tokens"), self.output_tokens),
         ] {
             if let Some(value) = value {
                 line.number(key, value);
             }
         }
         if let Some(peer) = self.peer {
-            line.display("peer", format_args!("{peer}"));
+            line.address(key!("peer"), peer);
         }
         line.finish()
     }

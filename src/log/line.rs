@@ -4,13 +4,15 @@
 //! a line of its own, and no value is formatted twice. Every value has a longest length, so a
 //! line has one too.
 
+use std::cell::Cell;
 use std::fmt::{self, Write as _};
-use std::time::{Duration, SystemTime};
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ::log::kv::{self, Key, Value, VisitSource, VisitValue};
+use ::log::kv::{self, Value, VisitSource, VisitValue};
 use ::log::{Level, Record};
 
-use crate::clock::Utc;
+use crate::clock::{Rfc3339, Utc};
 use crate::config::checked::LogFormat;
 
 /// Longest message, in bytes before escaping; what follows is cut and marked by an ellipsis.
@@ -21,6 +23,36 @@ pub(super) const VALUE_BYTES_MAX: usize = 1 << 10;
 const LINE_BYTES_USUAL: usize = 640;
 /// Keys that every line has; a field of such a name is written with an underscore before it.
 const RESERVED: [&str; 5] = ["timestamp", "level", "logger", "message", "service"];
+
+/// A key as a line has it.
+#[derive(Clone, Copy)]
+pub(super) enum Key<'a> {
+    /// One that somebody chose: it is escaped, and moved out of the way of the fixed ones.
+    Any(&'a str),
+    /// See [`key!`].
+    Fixed {
+        json: &'static str,
+        text: &'static str,
+    },
+}
+
+impl<'a> From<&'a str> for Key<'a> {
+    fn from(key: &'a str) -> Self {
+        Self::Any(key)
+    }
+}
+
+/// A key that is known when the program is written, and none of [`RESERVED`], with all that stands
+/// around it in either format: it is copied in one piece.
+macro_rules! key {
+    ($name:literal) => {
+        $crate::log::line::Key::Fixed {
+            json: concat!(",\"", $name, "\":"),
+            text: concat!(" ", $name, "="),
+        }
+    };
+}
+pub(super) use key;
 
 /// A line being written.
 pub(super) struct Line {
@@ -35,13 +67,24 @@ impl Line {
         time: SystemTime,
         level: Level,
         logger: &str,
-        message: fmt::Arguments<'_>,
+        message: &str,
     ) -> Self {
+        let mut line = Self::before_message(format, time, level, logger);
+        if message.len() <= MESSAGE_BYTES_MAX && is_plain(message.as_bytes()) {
+            line.raw(message);
+        } else {
+            line.escaped(MESSAGE_BYTES_MAX, format_args!("{message}"));
+        }
+        line.after_message();
+        line
+    }
+
+    fn before_message(format: LogFormat, time: SystemTime, level: Level, logger: &str) -> Self {
         let mut line = Self {
             bytes: Vec::with_capacity(LINE_BYTES_USUAL),
             format,
         };
-        let time = Utc::at(time).rfc3339();
+        let time = timestamp(time);
         match format {
             LogFormat::Json => {
                 line.raw("{\"timestamp\":\"");
@@ -49,59 +92,80 @@ impl Line {
                 line.raw("\",\"level\":\"");
                 line.raw(level.as_str());
                 line.raw("\",\"logger\":\"");
-                line.escaped(VALUE_BYTES_MAX, format_args!("{logger}"));
+                line.quoted(logger);
                 line.raw("\",\"message\":\"");
-                line.escaped(MESSAGE_BYTES_MAX, message);
-                line.raw("\",\"service\":\"victor\"");
             }
             LogFormat::Text => {
                 line.raw(time.as_str());
                 let _ = write!(line, " {:<5} ", level.as_str());
                 line.escaped(VALUE_BYTES_MAX, format_args!("{logger}"));
                 line.raw(" ");
-                line.escaped(MESSAGE_BYTES_MAX, message);
             }
         }
         line
     }
 
+    fn after_message(&mut self) {
+        if self.format == LogFormat::Json {
+            self.raw("\",\"service\":\"victor\"");
+        }
+    }
+
     /// A line for a record of the `log` crate with its key-value pairs.
     pub fn of(format: LogFormat, time: SystemTime, record: &Record<'_>) -> Self {
-        let mut line = Self::begin(
-            format,
-            time,
-            record.level(),
-            record.target(),
-            *record.args(),
-        );
+        let mut line = Self::before_message(format, time, record.level(), record.target());
+        line.escaped(MESSAGE_BYTES_MAX, *record.args());
+        line.after_message();
         // The visitor below never fails.
         let _ = record.key_values().visit(&mut Fields(&mut line));
         line
     }
 
     /// Adds a text field.
-    pub fn text(&mut self, key: &str, value: &str) {
-        self.display(key, format_args!("{value}"));
+    pub fn text<'k>(&mut self, key: impl Into<Key<'k>>, value: &str) {
+        self.key(key.into());
+        self.raw("\"");
+        self.quoted(value);
+        self.raw("\"");
     }
 
     /// Adds a text field from what is displayed.
-    pub fn display(&mut self, key: &str, value: fmt::Arguments<'_>) {
-        self.key(key);
+    pub fn display<'k>(&mut self, key: impl Into<Key<'k>>, value: fmt::Arguments<'_>) {
+        self.key(key.into());
         self.raw("\"");
-        self.quoted(VALUE_BYTES_MAX, value);
+        self.escape(VALUE_BYTES_MAX, true, value);
+        self.raw("\"");
+    }
+
+    /// Adds the address of a peer.
+    pub fn address<'k>(&mut self, key: impl Into<Key<'k>>, value: SocketAddr) {
+        let SocketAddr::V4(address) = value else {
+            self.display(key, format_args!("{value}"));
+            return;
+        };
+        self.key(key.into());
+        self.raw("\"");
+        for (number, part) in address.ip().octets().into_iter().enumerate() {
+            if number > 0 {
+                self.raw(".");
+            }
+            self.digits(u64::from(part));
+        }
+        self.raw(":");
+        self.digits(u64::from(address.port()));
         self.raw("\"");
     }
 
     /// Adds a whole number.
-    pub fn number(&mut self, key: &str, value: u64) {
-        self.key(key);
+    pub fn number<'k>(&mut self, key: impl Into<Key<'k>>, value: u64) {
+        self.key(key.into());
         self.digits(value);
     }
 
     /// Adds a duration in milliseconds, with microseconds as its decimals.
-    pub fn milliseconds(&mut self, key: &str, value: Duration) {
+    pub fn milliseconds<'k>(&mut self, key: impl Into<Key<'k>>, value: Duration) {
         let micros = value.as_micros().min(u128::from(u64::MAX)) as u64;
-        self.key(key);
+        self.key(key.into());
         self.digits(micros / 1000);
         let rest = micros % 1000;
         let digit = |by: u64| b'0' + (rest / by % 10) as u8;
@@ -110,42 +174,53 @@ impl Line {
     }
 
     /// Adds a truth value.
-    pub fn flag(&mut self, key: &str, value: bool) {
-        self.bare(key, format_args!("{value}"));
+    pub fn flag<'k>(&mut self, key: impl Into<Key<'k>>, value: bool) {
+        self.key(key.into());
+        self.raw(if value { "true" } else { "false" });
     }
 
     /// The finished line, with its line feed.
     pub fn finish(mut self) -> Vec<u8> {
-        if self.format == LogFormat::Json {
-            self.raw("}");
-        }
-        self.raw("\n");
+        self.raw(match self.format {
+            LogFormat::Json => "}\n",
+            LogFormat::Text => "\n",
+        });
         self.bytes
     }
 
     /// Adds a value that needs no quotes and no escapes.
     fn bare(&mut self, key: &str, value: fmt::Arguments<'_>) {
-        self.key(key);
+        self.key(key.into());
         let _ = self.write_fmt(value);
     }
 
-    fn key(&mut self, key: &str) {
+    #[inline]
+    fn key(&mut self, key: Key<'_>) {
+        match (key, self.format) {
+            (Key::Fixed { json, .. }, LogFormat::Json) => self.raw(json),
+            (Key::Fixed { text, .. }, LogFormat::Text) => self.raw(text),
+            (Key::Any(key), _) => self.any_key(key),
+        }
+    }
+
+    fn any_key(&mut self, key: &str) {
         let prefix = if RESERVED.contains(&key) { "_" } else { "" };
         match self.format {
             LogFormat::Json => {
                 self.raw(",\"");
                 self.raw(prefix);
-                self.quoted(VALUE_BYTES_MAX, format_args!("{key}"));
+                self.quoted(key);
                 self.raw("\":");
             }
             LogFormat::Text => {
                 self.raw(" ");
-                self.escaped(VALUE_BYTES_MAX, format_args!("{key}"));
+                self.escape(VALUE_BYTES_MAX, false, format_args!("{key}"));
                 self.raw("=");
             }
         }
     }
 
+    #[inline]
     fn raw(&mut self, text: &str) {
         self.bytes.extend_from_slice(text.as_bytes());
     }
@@ -164,9 +239,13 @@ impl Line {
         self.bytes.extend_from_slice(&place[at..]);
     }
 
-    /// Between quotes: quotes and backslashes are escaped in either format.
-    fn quoted(&mut self, left: usize, text: fmt::Arguments<'_>) {
-        self.escape(left, true, text);
+    /// A value between quotes: quotes and backslashes are escaped in either format.
+    fn quoted(&mut self, text: &str) {
+        if text.len() <= VALUE_BYTES_MAX && is_plain(text.as_bytes()) {
+            self.raw(text);
+        } else {
+            self.escape(VALUE_BYTES_MAX, true, format_args!("{text}"));
+        }
     }
 
     /// The message and the logger, which the text format does not quote.
@@ -236,6 +315,34 @@ impl fmt::Write for Escaping<'_> {
     }
 }
 
+/// When a line is written. The date and time to the second are made once a second and thread.
+fn timestamp(time: SystemTime) -> Rfc3339 {
+    thread_local! {
+        static LAST: Cell<(u64, Rfc3339)> = Cell::new((0, Utc::at(UNIX_EPOCH).rfc3339()));
+    }
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (second, mut text) = LAST.get();
+    if second != since.as_secs() {
+        text = Utc::at(time).rfc3339();
+        LAST.set((since.as_secs(), text));
+    }
+    text.set_millisecond(since.subsec_millis());
+    text
+}
+
+/// Whether nothing of a text between quotes has to be escaped. It has no early exit, which is what
+/// lets the compiler compare eight bytes and more at a time.
+fn is_plain(bytes: &[u8]) -> bool {
+    let (blocks, rest) = bytes.as_chunks::<8>();
+    let special = |any: bool, byte: &u8| {
+        any | (*byte < 0x20) | (*byte == 0x7f) | (*byte == b'"') | (*byte == b'\\')
+    };
+    let in_blocks = blocks
+        .iter()
+        .fold(false, |any, block| any | block.iter().fold(false, special));
+    !rest.iter().fold(in_blocks, special)
+}
+
 fn push_escape(bytes: &mut Vec<u8>, byte: u8) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     match byte {
@@ -259,7 +366,7 @@ fn push_escape(bytes: &mut Vec<u8>, byte: u8) {
 struct Fields<'a>(&'a mut Line);
 
 impl<'kvs> VisitSource<'kvs> for Fields<'_> {
-    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+    fn visit_pair(&mut self, key: kv::Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
         value.visit(Field {
             line: self.0,
             key: key.as_str(),
@@ -320,16 +427,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use serde_json::{Value as Json, json};
-    use std::time::UNIX_EPOCH;
 
     fn line(format: LogFormat, message: &str, fields: impl FnOnce(&mut Line)) -> String {
-        let mut line = Line::begin(
-            format,
-            UNIX_EPOCH,
-            Level::Warn,
-            "victor::test",
-            format_args!("{message}"),
-        );
+        let mut line = Line::begin(format, UNIX_EPOCH, Level::Warn, "victor::test", message);
         fields(&mut line);
         String::from_utf8(line.finish()).unwrap()
     }
