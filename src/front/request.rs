@@ -81,7 +81,8 @@ impl Request {
     /// The first header of that name (any case) whose value is UTF-8.
     pub fn header(&self, name: &str) -> Option<&str> {
         // A call is asked for some fifteen headers that most do not have: only a name of that
-        // length is compared, and only the value of that name is checked: 780 instructions a call, not 11,000.
+        // length is compared, and only the value of that name is checked: 780 instructions a call, and
+        // not 11,000.
         let bytes = &self.head.bytes;
         let mut fields = self.head.fields.iter();
         fields.find_map(|(known, value)| {
