@@ -22,6 +22,9 @@ const BODY_BYTES_MAX: usize = 8 << 10;
 /// What decides a body's place: its length and as many bytes at its end, where questions differ.
 const TAIL_BYTES: usize = 512;
 
+/// Name and value.
+type OwnHeader = (Box<str>, Box<[u8]>);
+
 /// A body and what it came to.
 struct Known {
     body: Box<[u8]>,
@@ -30,7 +33,7 @@ struct Known {
     coordinator: Box<str>,
     route: Box<str>,
     scope: [u8; 32],
-    headers: Box<[(Box<str>, Box<[u8]>)]>,
+    headers: Box<[OwnHeader]>,
     key: Option<Key>,
 }
 
