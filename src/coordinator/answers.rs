@@ -110,8 +110,9 @@ impl Answers {
         };
         call.cached = Cached::Miss;
         let mut landed = self.landed.load(Ordering::Acquire);
-        if let Some(entry) = self.find(&terms, Instant::now()) {
-            return self.give(call, &terms, &entry, on);
+        let now = Instant::now();
+        if let Some(entry) = self.find(&terms, now) {
+            return self.give(call, &terms, &entry, on, now);
         }
         if on == On::Front {
             call.expire_by_itself();
@@ -134,8 +135,9 @@ impl Answers {
             }
             // A flight has ended since the cache was asked: perhaps this one.
             landed = self.landed.load(Ordering::Acquire);
-            if let Some(entry) = self.find(&terms, Instant::now()) {
-                return self.give(call, &terms, &entry, on);
+            let now = Instant::now();
+            if let Some(entry) = self.find(&terms, now) {
+                return self.give(call, &terms, &entry, on, now);
             }
         }
     }
@@ -175,6 +177,7 @@ impl Answers {
         terms: &Terms,
         entry: &Arc<Entry>,
         on: On,
+        now: Instant,
     ) -> Option<Box<Call>> {
         let is_long = entry.body.as_bytes().len() > CONVERTED_ON_FRONT_BYTES_MAX;
         if on == On::Front && is_long && replay::converts(terms.shape, entry) {
@@ -185,7 +188,7 @@ impl Answers {
             true => Cached::Coalesced,
             false => Cached::Hit,
         };
-        match replay::give(call, terms.shape, entry) {
+        match replay::give(call, terms.shape, entry, now) {
             Given::Yes => None,
             // It cannot be said in this shape: the call is asked as if there were no answer.
             Given::No(mut call) => {

@@ -84,7 +84,7 @@ pub fn send(responder: Responder, ledger: &Ledger, shape: Shape, said: &Said) {
 }
 
 /// Answers `call`, whose caller is alone, with `entry`.
-pub fn give(call: Box<Call>, shape: Shape, entry: &Arc<Entry>) -> Given {
+pub fn give(call: Box<Call>, shape: Shape, entry: &Arc<Entry>, now: Instant) -> Given {
     let Some(said) = said(call.endpoint, shape, entry) else {
         return Given::No(call);
     };
@@ -93,7 +93,7 @@ pub fn give(call: Box<Call>, shape: Shape, entry: &Arc<Entry>) -> Given {
         Caller::Alone(responder) => responder,
         caller => return Given::No(Box::new(Call { caller, ..*call })),
     };
-    ledger.recall(entry, Instant::now());
+    ledger.recall(entry, now);
     ledger.streamed = shape.is_stream();
     if shape.is_stream() {
         ledger.first_event_came();

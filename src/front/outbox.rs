@@ -168,7 +168,15 @@ impl Wire {
     }
 
     pub fn flush_locked(&self, out: &mut Outbox) -> Result<bool, Gone> {
-        while !out.queue.is_empty() {
+        while let Some(first) = out.queue.front() {
+            // Nearly always it is one segment, for which send(2) has less to do than writev(2).
+            if out.queue.len() == 1 {
+                let result = (&self.stream).write(&first[out.sent..]);
+                if !Self::consumed(out, result)? {
+                    return Ok(false);
+                }
+                continue;
+            }
             let mut slices = [IoSlice::new(&[]); 16];
             let mut count = 0;
             for (slice, segment) in slices.iter_mut().zip(&out.queue) {
@@ -176,14 +184,23 @@ impl Wire {
                 *slice = IoSlice::new(&segment[from..]);
                 count += 1;
             }
-            match (&self.stream).write_vectored(&slices[..count]) {
-                Ok(written) => out.consume(written),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(_) => {
-                    out.close();
-                    return Err(Gone);
-                }
+            let result = (&self.stream).write_vectored(&slices[..count]);
+            if !Self::consumed(out, result)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes account of a write. Returns whether to go on.
+    fn consumed(out: &mut Outbox, result: io::Result<usize>) -> Result<bool, Gone> {
+        match result {
+            Ok(written) => out.consume(written),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(_) => {
+                out.close();
+                return Err(Gone);
             }
         }
         Ok(true)
