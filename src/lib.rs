@@ -25,6 +25,7 @@ pub mod rlimit;
 pub mod signals;
 pub mod simulator;
 pub mod store;
+pub mod swar;
 pub mod sync;
 pub mod systemd;
 pub mod thread;

@@ -78,7 +78,7 @@ impl CallRecord<'_> {
         }
     }
 
-    pub(super) fn line(&self, format: LogFormat, time: SystemTime) -> Vec<u8> {
+    pub(super) fn line(&self, format: LogFormat, time: SystemTime) -> Line {
         let mut line = Line::begin(format, time, self.level(), CALL_LOGGER, self.message());
         line.text(key!("request_id"), self.request_id);
         for (key, value) in [
@@ -122,7 +122,7 @@ impl CallRecord<'_> {
         if let Some(peer) = self.peer {
             line.address(key!("peer"), peer);
         }
-        line.finish()
+        line
     }
 }
 
@@ -164,7 +164,7 @@ mod tests {
             ..call(200)
         };
         let line = record.line(LogFormat::Json, SystemTime::UNIX_EPOCH);
-        let got: Value = serde_json::from_slice(&line).unwrap();
+        let got: Value = line.finish(|line| serde_json::from_slice(line).unwrap());
         let expected = json!({
             "timestamp": "1970-01-01T00:00:00.000Z", "level": "INFO", "logger": "victor::call",
             "message": "call completed", "service": "victor", "request_id": "req-1",

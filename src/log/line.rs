@@ -14,15 +14,21 @@ use ::log::{Level, Record};
 
 use crate::clock::{Rfc3339, Utc};
 use crate::config::checked::LogFormat;
+use crate::swar::any_control_or_quote;
 
 /// Longest message, in bytes before escaping; what follows is cut and marked by an ellipsis.
 pub(super) const MESSAGE_BYTES_MAX: usize = 8 << 10;
 /// Longest value of any other field.
 pub(super) const VALUE_BYTES_MAX: usize = 1 << 10;
-/// Most lines are shorter, so that a line is one allocation.
-const LINE_BYTES_USUAL: usize = 640;
+/// What a thread keeps of a longer line's buffer.
+const BUFFER_BYTES_KEPT: usize = 4 << 10;
 /// Keys that every line has; a field of such a name is written with an underscore before it.
 const RESERVED: [&str; 5] = ["timestamp", "level", "logger", "message", "service"];
+
+thread_local! {
+    /// Where lines are written: one buffer a thread, so that a line is no allocation.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// A key as a line has it.
 #[derive(Clone, Copy)]
@@ -70,7 +76,7 @@ impl Line {
         message: &str,
     ) -> Self {
         let mut line = Self::before_message(format, time, level, logger);
-        if message.len() <= MESSAGE_BYTES_MAX && is_plain(message.as_bytes()) {
+        if message.len() <= MESSAGE_BYTES_MAX && !any_control_or_quote(message.as_bytes()) {
             line.raw(message);
         } else {
             line.escaped(MESSAGE_BYTES_MAX, format_args!("{message}"));
@@ -81,9 +87,10 @@ impl Line {
 
     fn before_message(format: LogFormat, time: SystemTime, level: Level, logger: &str) -> Self {
         let mut line = Self {
-            bytes: Vec::with_capacity(LINE_BYTES_USUAL),
+            bytes: BUFFER.take(),
             format,
         };
+        line.bytes.clear();
         let time = timestamp(time);
         match format {
             LogFormat::Json => {
@@ -179,13 +186,16 @@ impl Line {
         self.raw(if value { "true" } else { "false" });
     }
 
-    /// The finished line, with its line feed.
-    pub fn finish(mut self) -> Vec<u8> {
+    /// Gives the finished line away, with its line feed.
+    pub fn finish<T>(mut self, give: impl FnOnce(&[u8]) -> T) -> T {
         self.raw(match self.format {
             LogFormat::Json => "}\n",
             LogFormat::Text => "\n",
         });
-        self.bytes
+        let result = give(&self.bytes);
+        self.bytes.shrink_to(BUFFER_BYTES_KEPT);
+        BUFFER.set(self.bytes);
+        result
     }
 
     /// Adds a value that needs no quotes and no escapes.
@@ -241,7 +251,7 @@ impl Line {
 
     /// A value between quotes: quotes and backslashes are escaped in either format.
     fn quoted(&mut self, text: &str) {
-        if text.len() <= VALUE_BYTES_MAX && is_plain(text.as_bytes()) {
+        if text.len() <= VALUE_BYTES_MAX && !any_control_or_quote(text.as_bytes()) {
             self.raw(text);
         } else {
             self.escape(VALUE_BYTES_MAX, true, format_args!("{text}"));
@@ -328,19 +338,6 @@ fn timestamp(time: SystemTime) -> Rfc3339 {
     }
     text.set_millisecond(since.subsec_millis());
     text
-}
-
-/// Whether nothing of a text between quotes has to be escaped. It has no early exit, which is what
-/// lets the compiler compare eight bytes and more at a time.
-fn is_plain(bytes: &[u8]) -> bool {
-    let (blocks, rest) = bytes.as_chunks::<8>();
-    let special = |any: bool, byte: &u8| {
-        any | (*byte < 0x20) | (*byte == 0x7f) | (*byte == b'"') | (*byte == b'\\')
-    };
-    let in_blocks = blocks
-        .iter()
-        .fold(false, |any, block| any | block.iter().fold(false, special));
-    !rest.iter().fold(in_blocks, special)
 }
 
 fn push_escape(bytes: &mut Vec<u8>, byte: u8) {
@@ -431,7 +428,7 @@ mod tests {
     fn line(format: LogFormat, message: &str, fields: impl FnOnce(&mut Line)) -> String {
         let mut line = Line::begin(format, UNIX_EPOCH, Level::Warn, "victor::test", message);
         fields(&mut line);
-        String::from_utf8(line.finish()).unwrap()
+        line.finish(|line| String::from_utf8(line.to_vec()).unwrap())
     }
 
     fn parsed(message: &str, fields: impl FnOnce(&mut Line)) -> Json {
@@ -471,8 +468,8 @@ mod tests {
             .args(format_args!("m"))
             .key_values(&pairs)
             .build();
-        let text = Line::of(LogFormat::Json, UNIX_EPOCH, &record).finish();
-        let got: Json = serde_json::from_slice(&text).unwrap();
+        let line = Line::of(LogFormat::Json, UNIX_EPOCH, &record);
+        let got: Json = line.finish(|line| serde_json::from_slice(line).unwrap());
         let expected = json!({
             "timestamp": "1970-01-01T00:00:00.000Z", "level": "INFO", "logger": "t",
             "message": "m", "service": "victor", "count": 3, "below": -3, "ratio": 0.25,
