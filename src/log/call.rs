@@ -20,7 +20,7 @@ pub struct CallRecord<'a> {
     /// Who called.
     pub peer: Option<SocketAddr>,
     /// The route's pattern, never the path that was sent: `/v1/models/{id}`.
-    pub route: &'a str,
+    pub route: &'static str,
     /// The coordinator that ran it; empty if it reached none.
     pub coordinator: &'a str,
     /// The provider that answered; empty if none was asked.
@@ -32,13 +32,13 @@ pub struct CallRecord<'a> {
     /// From the request's last byte to the answer's last byte.
     pub duration: Duration,
     /// `hit`, `miss`, `coalesced` or `bypass`; empty if there was no look-up.
-    pub cache: &'a str,
+    pub cache: &'static str,
     /// How often a provider was asked.
     pub attempts: u32,
     /// Who was asked and how that ended, in order, where it was more than once.
     pub path: &'a str,
     /// The kind of failure, the same word as the metric's label; empty if there was none.
-    pub error_type: &'a str,
+    pub error_type: &'static str,
     /// What happened, in words; empty: derived from the status.
     pub message: &'a str,
     /// Whether the answer was a stream.
@@ -92,7 +92,7 @@ impl CallRecord<'_> {
                 line.text(key, value);
             }
         }
-        line.text(key!("route"), self.route);
+        line.word(key!("route"), self.route);
         line.number(key!("status"), u64::from(self.status));
         line.milliseconds(key!("duration_ms"), self.duration);
         if let Some(time) = self.time_to_first_token {
@@ -103,7 +103,7 @@ impl CallRecord<'_> {
             (key!("error_type"), self.error_type),
         ] {
             if !value.is_empty() {
-                line.text(key, value);
+                line.word(key, value);
             }
         }
         line.number(key!("attempts"), u64::from(self.attempts));

@@ -14,6 +14,7 @@ use ::log::{Level, Record};
 
 use crate::clock::{Rfc3339, Utc};
 use crate::config::checked::LogFormat;
+use crate::decimal::decimal;
 use crate::swar::any_control_or_quote;
 
 /// Longest message, in bytes before escaping; what follows is cut and marked by an ellipsis.
@@ -95,7 +96,7 @@ impl Line {
         match format {
             LogFormat::Json => {
                 line.raw("{\"timestamp\":\"");
-                line.raw(time.as_str());
+                line.bytes.extend_from_slice(time.as_bytes());
                 line.raw("\",\"level\":\"");
                 line.raw(level.as_str());
                 line.raw("\",\"logger\":\"");
@@ -133,6 +134,15 @@ impl Line {
         self.key(key.into());
         self.raw("\"");
         self.quoted(value);
+        self.raw("\"");
+    }
+
+    /// Adds a text field whose value is one of ours, in which nothing has to be escaped.
+    pub fn word<'k>(&mut self, key: impl Into<Key<'k>>, value: &str) {
+        debug_assert!(!any_control_or_quote(value.as_bytes()), "{value:?}");
+        self.key(key.into());
+        self.raw("\"");
+        self.raw(value);
         self.raw("\"");
     }
 
@@ -235,18 +245,11 @@ impl Line {
         self.bytes.extend_from_slice(text.as_bytes());
     }
 
-    fn digits(&mut self, mut value: u64) {
-        let mut place = [0; 20];
-        let mut at = place.len();
-        loop {
-            at -= 1;
-            place[at] = b'0' + (value % 10) as u8;
-            value /= 10;
-            if value == 0 {
-                break;
-            }
+    fn digits(&mut self, value: u64) {
+        match value {
+            0..10 => self.bytes.push(b'0' + value as u8),
+            _ => self.bytes.extend_from_slice(decimal(&mut [0; 20], value)),
         }
-        self.bytes.extend_from_slice(&place[at..]);
     }
 
     /// A value between quotes: quotes and backslashes are escaped in either format.
