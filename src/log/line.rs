@@ -88,7 +88,8 @@ impl Line {
 
     fn before_message(format: LogFormat, time: SystemTime, level: Level, logger: &str) -> Self {
         let mut line = Self {
-            bytes: BUFFER.take(),
+            // A thread that ends may have none any more, and may still log.
+            bytes: BUFFER.try_with(Cell::take).unwrap_or_default(),
             format,
         };
         line.bytes.clear();
@@ -204,7 +205,7 @@ impl Line {
         });
         let result = give(&self.bytes);
         self.bytes.shrink_to(BUFFER_BYTES_KEPT);
-        BUFFER.set(self.bytes);
+        let _ = BUFFER.try_with(|buffer| buffer.set(self.bytes));
         result
     }
 

@@ -3,8 +3,7 @@
 //! Whoever logs adds its line under a lock that is held for a copy of some 400 bytes, and the writer
 //! takes the whole buffer and leaves its own, emptied. So a line is no allocation that one thread
 //! makes and another frees, and the writer has nothing to do for each line: 500 instructions less
-//! than with a channel of lines. It is woken only
-//! where it sleeps for want of lines.
+//! than with a channel of lines. It is woken only where it sleeps for want of lines.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
