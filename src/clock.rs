@@ -25,6 +25,16 @@ impl Rfc3339 {
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or("")
     }
+
+    /// The text's bytes, which need no check.
+    pub const fn as_bytes(&self) -> &[u8; 24] {
+        &self.0
+    }
+
+    /// Another moment of the same second; `millisecond` is below 1000.
+    pub fn set_millisecond(&mut self, millisecond: u32) {
+        digits(&mut self.0[20..23], u64::from(millisecond));
+    }
 }
 
 impl std::fmt::Display for Rfc3339 {

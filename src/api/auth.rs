@@ -53,10 +53,12 @@ impl Keys {
     /// Whose a request is: a hash of its key, or the one scope of all callers where no key is
     /// asked for.
     pub fn scope(&self, request: &Request) -> Scope {
-        match presented(request) {
-            Some(key) if !self.hashes.is_empty() => *blake3::hash(key.as_bytes()).as_bytes(),
-            _ => Scope::default(),
+        if self.hashes.is_empty() {
+            return Scope::default();
         }
+        presented(request).map_or_else(Scope::default, |key| {
+            *blake3::hash(key.as_bytes()).as_bytes()
+        })
     }
 
     fn knows(&self, key: &str) -> bool {

@@ -155,8 +155,9 @@ impl Answers {
             false => Cached::Refresh,
         };
         let mut landed = self.landed.load(Ordering::Acquire);
-        if let Some(found) = self.find(&terms, Instant::now()) {
-            return self.give(call, &terms, &found, on);
+        let now = Instant::now();
+        if let Some(found) = self.find(&terms, now) {
+            return self.give(call, &terms, &found, on, now);
         }
         if on == On::Front {
             call.expire_by_itself();
@@ -179,8 +180,9 @@ impl Answers {
             }
             // A flight has ended since the cache was asked: perhaps this one.
             landed = self.landed.load(Ordering::Acquire);
-            if let Some(found) = self.find(&terms, Instant::now()) {
-                return self.give(call, &terms, &found, on);
+            let now = Instant::now();
+            if let Some(found) = self.find(&terms, now) {
+                return self.give(call, &terms, &found, on, now);
             }
         }
     }
@@ -230,6 +232,7 @@ impl Answers {
         terms: &Terms,
         found: &Found,
         on: On,
+        now: Instant,
     ) -> Option<Box<Call>> {
         let entry = &found.entry;
         let is_long = entry.body.as_bytes().len() > CONVERTED_ON_FRONT_BYTES_MAX;
@@ -243,7 +246,7 @@ impl Answers {
             true => Cached::Coalesced,
             false => Cached::Hit,
         };
-        match replay::give(call, terms.shape, found) {
+        match replay::give(call, terms.shape, found, now) {
             Given::Yes => None,
             // It cannot be said in this shape: the call is asked as if there were no answer.
             Given::No(mut call) => {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::Coordinator;
 use super::caller::Caller;
 use super::ledger::Ledger;
+use super::memo;
 use super::pool::Ticket;
 use crate::cancel::{Abort, Reason};
 use crate::front::{Request, Response};
@@ -54,7 +55,10 @@ impl Decoded {
     /// # Errors
     /// It is not a request, or names a model that nothing here serves.
     pub fn of(body: &[u8], routes: &Routes) -> Result<Self, ApiError> {
-        let scanned = crate::wire::request::scan(body)?;
+        let scanned = match memo::scanned(body) {
+            Some(known) => known,
+            None => crate::wire::request::scan(body)?,
+        };
         match routes.resolve(&scanned.model) {
             Some(route) => Ok(Self { scanned, route }),
             None => {

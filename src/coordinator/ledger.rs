@@ -15,6 +15,7 @@ use super::Coordinator;
 use super::call::{Call, push_request_id};
 use super::caller::Caller;
 use crate::config::checked::Retry;
+use crate::decimal::decimal;
 use crate::front::Response;
 use crate::log::{self, CallRecord};
 use crate::metrics::{Accounted, Cached, Route, Settled};
@@ -333,19 +334,6 @@ fn is_error(status: u16, error_type: &str) -> bool {
     }
 }
 
-/// `number` in decimal, without allocating.
-fn decimal(digits: &mut [u8; 20], mut number: u64) -> &[u8] {
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            return &digits[at..];
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -366,18 +354,6 @@ mod tests {
                 expected,
                 "{status} {error_type}"
             );
-        }
-    }
-
-    #[test]
-    fn numbers_are_decimal() {
-        for (number, expected) in [
-            (0, "0"),
-            (7, "7"),
-            (120, "120"),
-            (u64::MAX, "18446744073709551615"),
-        ] {
-            assert_eq!(decimal(&mut [0; 20], number), expected.as_bytes());
         }
     }
 }

@@ -21,6 +21,7 @@ pub mod itinerary;
 mod keep_alive;
 mod lead;
 mod ledger;
+mod memo;
 mod needs;
 pub mod passage;
 mod pause;

@@ -126,14 +126,17 @@ pub fn send(responder: Responder, ledger: &Ledger, shape: Shape, said: Said) {
 }
 
 /// Answers `call`, whose caller is alone, with what was found.
-pub fn give(call: Box<Call>, shape: Shape, found: &Found) -> Given {
+pub fn give(call: Box<Call>, shape: Shape, found: &Found, now: Instant) -> Given {
     let entry = &found.entry;
     // What was kept for this shape alone is said as it is.
-    let kept_as = match shape {
-        Shape::BareStream if !found.is_richer => Shape::Stream,
-        shape => shape,
+    let said = match converts(shape, found) {
+        true => Shapes::of(call.endpoint, entry).say(shape),
+        false => Some(Said {
+            content_type: entry.content_type.as_ref().to_owned(),
+            bytes: Arc::clone(entry) as _,
+        }),
     };
-    let Some(said) = Shapes::of(call.endpoint, entry).say(kept_as) else {
+    let Some(said) = said else {
         return Given::No(call);
     };
     let mut ledger = Ledger::of(&call);
@@ -141,7 +144,7 @@ pub fn give(call: Box<Call>, shape: Shape, found: &Found) -> Given {
         Caller::Alone(responder) => responder,
         caller => return Given::No(Box::new(Call { caller, ..*call })),
     };
-    ledger.recall(entry, Instant::now());
+    ledger.recall(entry, now);
     ledger.streamed = shape.is_stream();
     if shape.is_stream() {
         ledger.first_event_came();

@@ -1,6 +1,6 @@
 //! On what terms a call may share an answer: under which key, in which shape, for how long.
 //!
-//! Pure. Start at [`Terms::of`]; a call without terms goes past the cache.
+//! Pure, but for what the thread [remembers](super::memo). Start at [`Terms::of`]; a call without terms goes past the cache.
 
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use crate::wire::Endpoint;
 use crate::wire::errors::{ApiError, Kind};
 use crate::wire::request::Scanned;
 
+use super::memo;
 use super::ready::ANSWER_HEADERS;
 
 /// The longest time that a call may ask for.
@@ -114,7 +115,7 @@ impl Terms {
             true => &[0; 32],
             false => scope,
         };
-        let Some(key) = key(endpoint, &coordinator.name, target, scope, request) else {
+        let Some(key) = key(endpoint, &coordinator.name, target, scope, request, scanned) else {
             return Ok(None);
         };
         // What cannot be converted has a key for each shape.
@@ -143,6 +144,7 @@ fn key(
     route: &str,
     scope: &[u8; 32],
     request: &Request,
+    scanned: &Scanned,
 ) -> Option<Key> {
     let mut headers = [("", &b""[..]); ANSWER_HEADERS.len()];
     let mut count = 0;
@@ -159,7 +161,7 @@ fn key(
         scope,
         headers: &headers[..count],
     };
-    Key::of(&place, &request.body)
+    memo::key(&place, &request.body, scanned)
 }
 
 /// The call's own `x-victor-ttl`, in seconds.

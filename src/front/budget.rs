@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Bytes that large request bodies may hold together; the next one to grow is refused.
 pub const BODIES_TOTAL_BYTES_MAX: usize = 1 << 30;
 /// Bodies up to this are not charged: there are no more of them than connections.
-const FREE_BYTES: usize = 64 << 10;
+pub(super) const FREE_BYTES: usize = 64 << 10;
 
 static TOTAL: AtomicUsize = AtomicUsize::new(0);
 

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::exchange::Terms;
 use super::response::{Response, reason};
+use crate::decimal::decimal;
 
 /// How the client finds the end of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +43,9 @@ pub(super) fn encode_head(
     match ending {
         Ending::Length(_) if matches!(response.status, 100..200 | 204 | 304) => {}
         Ending::Length(length) => {
-            let _ = write!(to, "content-length: {length}\r\n");
+            to.extend_from_slice(b"content-length: ");
+            to.extend_from_slice(decimal(&mut [0; 20], length as u64));
+            to.extend_from_slice(b"\r\n");
         }
         Ending::Chunked => to.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         Ending::Close => {}

@@ -118,6 +118,13 @@ impl EventLoop {
         let conn = &mut self.slab[index];
         match conn.wire.flush() {
             Err(_) => self.remove(index),
+            Ok((false, _)) if conn.wire.takes_too_much(conn.wire.out.lock().pending()) => {
+                self.stats.slow_clients.fetch_add(1, Ordering::Relaxed);
+                if let Some(cancel) = &conn.cancel {
+                    cancel.cancel(Reason::SlowClient);
+                }
+                self.remove(index);
+            }
             Ok((false, taken)) => {
                 // Only what the client takes renews the deadline, not what it sends.
                 let renewed = !conn.blocked || taken > conn.taken;

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::budget::Charge;
+use super::budget::{Charge, FREE_BYTES};
 use super::conn::Phase;
 use super::event::EventLoop;
 use super::exchange::{Responder, Terms};
@@ -19,6 +19,9 @@ const READS_IN_A_ROW: usize = 16;
 const REQUESTS_IN_A_ROW: usize = 16;
 /// With more answers than this waiting to be sent, they are sent before the next request.
 const UNSENT_BYTES_MAX: usize = 64 << 10;
+
+/// A body of at most so many bytes that is there with its head is handed out at once.
+const WHOLE_BYTES_MAX: usize = FREE_BYTES;
 
 impl EventLoop {
     /// Reads and handles what the connection has, as far as it goes without waiting.
@@ -134,7 +137,10 @@ impl EventLoop {
                     }
                     Ok((taken, Some(parsed))) => {
                         at += taken;
-                        self.begin_body(index, parsed, at < data.len());
+                        if let Some(taken) = self.begin_body(index, parsed, &data[at..]) {
+                            at += taken;
+                            handled += 1;
+                        }
                     }
                     Err(refusal) => {
                         let path = path_of(&data[at..]);
@@ -191,21 +197,31 @@ impl EventLoop {
         }
     }
 
-    /// A head has come: refuses a body that is too large or whose sender may not send it, unread,
-    /// or begins to read it.
-    fn begin_body(&mut self, index: usize, mut parsed: Parsed, body_begun: bool) {
+    /// A head has come, and `rest` behind it: refuses a body that is too large or whose sender may
+    /// not send it, unread, or begins to read it. Returns its length if all of it is there, and its
+    /// request handled.
+    fn begin_body(&mut self, index: usize, mut parsed: Parsed, rest: &[u8]) -> Option<usize> {
         if parsed.framing != Framing::Length(0) {
             let mut request = self.request(index, std::mem::take(&mut parsed.head));
             if let Err(response) = self.handler.admit(&request) {
                 self.answer_last(index, response);
-                return;
+                return None;
             }
             parsed.head = std::mem::take(&mut request.head);
+        }
+        // Most bodies come with their heads, and need neither a place to grow in nor a deadline: 400
+        // instructions less for each request.
+        if let Framing::Length(length) = parsed.framing
+            && length <= WHOLE_BYTES_MAX.min(self.limits.body_bytes_max) as u64
+            && let Some(body) = rest.get(..length as usize)
+        {
+            self.dispatch(index, parsed, body.to_vec(), Charge::default());
+            return Some(body.len());
         }
         match self.slab[index].begin_body(parsed, &self.limits) {
             Ok(wants_continue) => {
                 self.timers.set(index, Kind::Body, self.now);
-                if wants_continue && !body_begun {
+                if wants_continue && rest.is_empty() {
                     self.slab[index]
                         .wire
                         .send_interim(b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -213,6 +229,7 @@ impl EventLoop {
             }
             Err((path, refusal)) => self.refuse(index, path, refusal),
         }
+        None
     }
 
     /// A request of this connection without its body.

@@ -4,9 +4,11 @@
 //! where a request ends are how requests are smuggled. Everything doubtful is refused and the
 //! connection closed. Start at [`parse_head`].
 
+use std::mem::MaybeUninit;
+
 use memchr::memchr_iter;
 
-use super::request::{Head, Span};
+use super::request::{Head, Lengths, Span};
 
 /// Why a request is refused before a handler sees it, and what the client is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,9 +97,11 @@ pub(super) fn head_end(data: &[u8], from: usize) -> Result<Option<usize>, Refusa
 /// # Errors
 /// Anything that RFC 9112 forbids, and what it allows but is doubtful; see the module.
 pub(super) fn parse_head(data: &[u8], fields_max: usize) -> Result<Parsed, Refusal> {
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
-    let mut request = httparse::Request::new(&mut fields[..fields_max.min(FIELDS_MAX)]);
-    match request.parse(data) {
+    // Not filled before it is used: 3 KB for each request, of which most have ten fields.
+    let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+    let mut request = httparse::Request::new(&mut []);
+    let room = &mut fields[..fields_max.min(FIELDS_MAX)];
+    match request.parse_with_uninit_headers(data, room) {
         Ok(httparse::Status::Complete(_)) => {}
         Ok(httparse::Status::Partial) => return Err(bad("the request head is malformed")),
         Err(error) => return Err(refusal_of(error, data)),
@@ -114,7 +118,9 @@ pub(super) fn parse_head(data: &[u8], fields_max: usize) -> Result<Parsed, Refus
     let framing = facts.framing(http10)?;
     let has_body = framing != Framing::Length(0);
     let mut spans = Vec::with_capacity(request.headers.len());
+    let mut lengths = Lengths::default();
     for field in request.headers.iter() {
+        lengths.add(field.name.len());
         spans.push((
             Span::of(data, field.name.as_bytes()),
             Span::of(data, field.value),
@@ -135,6 +141,7 @@ pub(super) fn parse_head(data: &[u8], fields_max: usize) -> Result<Parsed, Refus
             path: Span::of(data, path.as_bytes()),
             query: query.map(|query| Span::of(data, query.as_bytes())),
             fields: spans,
+            lengths,
             bytes: data.into(),
         },
     })
@@ -270,11 +277,29 @@ fn content_length(value: &[u8]) -> Result<u64, Refusal> {
         .fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
 }
 
+/// The bytes that a host may hold, as a table: looking for each among the others took 400
+/// instructions a request.
+const IN_HOST: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_graphic();
+        byte += 1;
+    }
+    let mut forbidden: &[u8] = b"/@,?#\\\"<>";
+    while let [byte, rest @ ..] = forbidden {
+        table[*byte as usize] = false;
+        forbidden = rest;
+    }
+    table
+};
+
 fn check_host<'a>(facts: &Facts<'a>, http10: bool) -> Result<Option<&'a [u8]>, Refusal> {
-    let forbidden = |byte: &u8| !byte.is_ascii_graphic() || b"/@,?#\\\"<>".contains(byte);
     match facts.host {
         None if !http10 => Err(bad("the host header is missing")),
-        Some(host) if host.iter().any(forbidden) => Err(bad("the host header is malformed")),
+        Some(host) if !host.iter().all(|byte| IN_HOST[usize::from(*byte)]) => {
+            Err(bad("the host header is malformed"))
+        }
         host => Ok(host),
     }
 }

@@ -8,8 +8,13 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::swar::any_control;
+
 /// Bytes that several answers may share.
 pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// The headers of nearly every answer are shorter, so that they are one allocation.
+const HEADERS_BYTES_USUAL: usize = 512;
 
 /// What an answer carries.
 #[derive(Clone)]
@@ -58,7 +63,7 @@ impl Response {
     pub fn new(status: u16) -> Self {
         Self {
             status,
-            headers: Vec::with_capacity(256),
+            headers: Vec::with_capacity(HEADERS_BYTES_USUAL),
             body: Body::Static(b""),
             close: false,
         }
@@ -91,14 +96,19 @@ impl Response {
 
     /// As [`Response::header`], in place.
     pub fn push_header(&mut self, name: &str, value: &[u8]) {
+        self.headers.reserve(name.len() + value.len() + 4);
         self.headers.extend_from_slice(name.as_bytes());
         self.headers.extend_from_slice(b": ");
-        let clean = |byte: &u8| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f);
-        self.headers.extend(
-            value
-                .iter()
-                .map(|byte| if clean(byte) { *byte } else { b'?' }),
-        );
+        if any_control(value) {
+            let clean = |byte: &u8| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f);
+            let cleaned = value.iter().map(|byte| match clean(byte) {
+                true => *byte,
+                false => b'?',
+            });
+            self.headers.extend(cleaned);
+        } else {
+            self.headers.extend_from_slice(value);
+        }
         self.headers.extend_from_slice(b"\r\n");
     }
 

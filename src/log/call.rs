@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use ::log::Level;
 
-use super::line::Line;
+use super::line::{Line, key};
 use crate::config::checked::LogFormat;
 
 /// The `logger` of the lines about calls; `RUST_LOG=victor::call=off` silences them.
@@ -20,7 +20,7 @@ pub struct CallRecord<'a> {
     /// Who called.
     pub peer: Option<SocketAddr>,
     /// The route's pattern, never the path that was sent: `/v1/models/{id}`.
-    pub route: &'a str,
+    pub route: &'static str,
     /// The coordinator that ran it; empty if it reached none.
     pub coordinator: &'a str,
     /// The provider that answered; empty if none was asked.
@@ -32,7 +32,7 @@ pub struct CallRecord<'a> {
     /// From the request's last byte to the answer's last byte.
     pub duration: Duration,
     /// `hit`, `miss`, `coalesced` or `bypass`; empty if there was no look-up.
-    pub cache: &'a str,
+    pub cache: &'static str,
     /// How often a provider was asked.
     pub attempts: u32,
     /// Calls that were asked for in one with this one, itself included; 0 if it could not be.
@@ -40,7 +40,7 @@ pub struct CallRecord<'a> {
     /// Who was asked and how that ended, in order, where it was more than once.
     pub path: &'a str,
     /// The kind of failure, the same word as the metric's label; empty if there was none.
-    pub error_type: &'a str,
+    pub error_type: &'static str,
     /// What happened, in words; empty: derived from the status.
     pub message: &'a str,
     /// Whether the answer was a stream.
@@ -80,52 +80,54 @@ impl CallRecord<'_> {
         }
     }
 
-    pub(super) fn line(&self, format: LogFormat, time: SystemTime) -> Vec<u8> {
-        let message = format_args!("{}", self.message());
-        let mut line = Line::begin(format, time, self.level(), CALL_LOGGER, message);
-        line.text("request_id", self.request_id);
+    pub(super) fn line(&self, format: LogFormat, time: SystemTime) -> Line {
+        let mut line = Line::begin(format, time, self.level(), CALL_LOGGER, self.message());
+        line.text(key!("request_id"), self.request_id);
         for (key, value) in [
-            ("coordinator", self.coordinator),
-            ("provider", self.provider),
-            ("model", self.model),
-            ("upstream_request_id", self.upstream_request_id),
-            ("path", self.path),
+            (key!("coordinator"), self.coordinator),
+            (key!("provider"), self.provider),
+            (key!("model"), self.model),
+            (key!("upstream_request_id"), self.upstream_request_id),
+            (key!("path"), self.path),
         ] {
             if !value.is_empty() {
                 line.text(key, value);
             }
         }
-        line.text("route", self.route);
-        line.number("status", u64::from(self.status));
-        line.milliseconds("duration_ms", self.duration);
+        line.word(key!("route"), self.route);
+        line.number(key!("status"), u64::from(self.status));
+        line.milliseconds(key!("duration_ms"), self.duration);
         if let Some(time) = self.time_to_first_token {
-            line.milliseconds("ttft_ms", time);
-        }
-        for (key, value) in [("cache", self.cache), ("error_type", self.error_type)] {
-            if !value.is_empty() {
-                line.text(key, value);
-            }
-        }
-        line.number("attempts", u64::from(self.attempts));
-        if self.merged > 0 {
-            line.number("merged", u64::from(self.merged));
-        }
-        line.flag("streamed", self.streamed);
-        if self.client_gone {
-            line.flag("client_gone", true);
+            line.milliseconds(key!("ttft_ms"), time);
         }
         for (key, value) in [
-            ("input_tokens", self.input_tokens),
-            ("output_tokens", self.output_tokens),
+            (key!("cache"), self.cache),
+            (key!("error_type"), self.error_type),
+        ] {
+            if !value.is_empty() {
+                line.word(key, value);
+            }
+        }
+        line.number(key!("attempts"), u64::from(self.attempts));
+        if self.merged > 0 {
+            line.number(key!("merged"), u64::from(self.merged));
+        }
+        line.flag(key!("streamed"), self.streamed);
+        if self.client_gone {
+            line.flag(key!("client_gone"), true);
+        }
+        for (key, value) in [
+            (key!("input_tokens"), self.input_tokens),
+            (key!("output_tokens"), self.output_tokens),
         ] {
             if let Some(value) = value {
                 line.number(key, value);
             }
         }
         if let Some(peer) = self.peer {
-            line.display("peer", format_args!("{peer}"));
+            line.address(key!("peer"), peer);
         }
-        line.finish()
+        line
     }
 }
 
@@ -167,7 +169,7 @@ mod tests {
             ..call(200)
         };
         let line = record.line(LogFormat::Json, SystemTime::UNIX_EPOCH);
-        let got: Value = serde_json::from_slice(&line).unwrap();
+        let got: Value = line.finish(|line| serde_json::from_slice(line).unwrap());
         let expected = json!({
             "timestamp": "1970-01-01T00:00:00.000Z", "level": "INFO", "logger": "victor::call",
             "message": "call completed", "service": "victor", "request_id": "req-1",

@@ -4,23 +4,62 @@
 //! a line of its own, and no value is formatted twice. Every value has a longest length, so a
 //! line has one too.
 
+use std::cell::Cell;
 use std::fmt::{self, Write as _};
-use std::time::{Duration, SystemTime};
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ::log::kv::{self, Key, Value, VisitSource, VisitValue};
+use ::log::kv::{self, Value, VisitSource, VisitValue};
 use ::log::{Level, Record};
 
-use crate::clock::Utc;
+use crate::clock::{Rfc3339, Utc};
 use crate::config::checked::LogFormat;
+use crate::decimal::decimal;
+use crate::swar::any_control_or_quote;
 
 /// Longest message, in bytes before escaping; what follows is cut and marked by an ellipsis.
 pub(super) const MESSAGE_BYTES_MAX: usize = 8 << 10;
 /// Longest value of any other field.
 pub(super) const VALUE_BYTES_MAX: usize = 1 << 10;
-/// Most lines are shorter, so that a line is one allocation.
-const LINE_BYTES_USUAL: usize = 640;
+/// What a thread keeps of a longer line's buffer.
+const BUFFER_BYTES_KEPT: usize = 4 << 10;
 /// Keys that every line has; a field of such a name is written with an underscore before it.
 const RESERVED: [&str; 5] = ["timestamp", "level", "logger", "message", "service"];
+
+thread_local! {
+    /// Where lines are written: one buffer a thread, so that a line is no allocation.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A key as a line has it.
+#[derive(Clone, Copy)]
+pub(super) enum Key<'a> {
+    /// One that somebody chose: it is escaped, and moved out of the way of the fixed ones.
+    Any(&'a str),
+    /// See [`key!`].
+    Fixed {
+        json: &'static str,
+        text: &'static str,
+    },
+}
+
+impl<'a> From<&'a str> for Key<'a> {
+    fn from(key: &'a str) -> Self {
+        Self::Any(key)
+    }
+}
+
+/// A key that is known when the program is written, and none of [`RESERVED`], with all that stands
+/// around it in either format: it is copied in one piece.
+macro_rules! key {
+    ($name:literal) => {
+        $crate::log::line::Key::Fixed {
+            json: concat!(",\"", $name, "\":"),
+            text: concat!(" ", $name, "="),
+        }
+    };
+}
+pub(super) use key;
 
 /// A line being written.
 pub(super) struct Line {
@@ -35,73 +74,116 @@ impl Line {
         time: SystemTime,
         level: Level,
         logger: &str,
-        message: fmt::Arguments<'_>,
+        message: &str,
     ) -> Self {
+        let mut line = Self::before_message(format, time, level, logger);
+        if message.len() <= MESSAGE_BYTES_MAX && !any_control_or_quote(message.as_bytes()) {
+            line.raw(message);
+        } else {
+            line.escaped(MESSAGE_BYTES_MAX, format_args!("{message}"));
+        }
+        line.after_message();
+        line
+    }
+
+    fn before_message(format: LogFormat, time: SystemTime, level: Level, logger: &str) -> Self {
         let mut line = Self {
-            bytes: Vec::with_capacity(LINE_BYTES_USUAL),
+            // A thread that ends may have none any more, and may still log.
+            bytes: BUFFER.try_with(Cell::take).unwrap_or_default(),
             format,
         };
-        let time = Utc::at(time).rfc3339();
+        line.bytes.clear();
+        let time = timestamp(time);
         match format {
             LogFormat::Json => {
                 line.raw("{\"timestamp\":\"");
-                line.raw(time.as_str());
+                line.bytes.extend_from_slice(time.as_bytes());
                 line.raw("\",\"level\":\"");
                 line.raw(level.as_str());
                 line.raw("\",\"logger\":\"");
-                line.escaped(VALUE_BYTES_MAX, format_args!("{logger}"));
+                line.quoted(logger);
                 line.raw("\",\"message\":\"");
-                line.escaped(MESSAGE_BYTES_MAX, message);
-                line.raw("\",\"service\":\"victor\"");
             }
             LogFormat::Text => {
                 line.raw(time.as_str());
                 let _ = write!(line, " {:<5} ", level.as_str());
                 line.escaped(VALUE_BYTES_MAX, format_args!("{logger}"));
                 line.raw(" ");
-                line.escaped(MESSAGE_BYTES_MAX, message);
             }
         }
         line
     }
 
+    fn after_message(&mut self) {
+        if self.format == LogFormat::Json {
+            self.raw("\",\"service\":\"victor\"");
+        }
+    }
+
     /// A line for a record of the `log` crate with its key-value pairs.
     pub fn of(format: LogFormat, time: SystemTime, record: &Record<'_>) -> Self {
-        let mut line = Self::begin(
-            format,
-            time,
-            record.level(),
-            record.target(),
-            *record.args(),
-        );
+        let mut line = Self::before_message(format, time, record.level(), record.target());
+        line.escaped(MESSAGE_BYTES_MAX, *record.args());
+        line.after_message();
         // The visitor below never fails.
         let _ = record.key_values().visit(&mut Fields(&mut line));
         line
     }
 
     /// Adds a text field.
-    pub fn text(&mut self, key: &str, value: &str) {
-        self.display(key, format_args!("{value}"));
+    pub fn text<'k>(&mut self, key: impl Into<Key<'k>>, value: &str) {
+        self.key(key.into());
+        self.raw("\"");
+        self.quoted(value);
+        self.raw("\"");
+    }
+
+    /// Adds a text field whose value is one of ours, in which nothing has to be escaped.
+    pub fn word<'k>(&mut self, key: impl Into<Key<'k>>, value: &str) {
+        debug_assert!(!any_control_or_quote(value.as_bytes()), "{value:?}");
+        self.key(key.into());
+        self.raw("\"");
+        self.raw(value);
+        self.raw("\"");
     }
 
     /// Adds a text field from what is displayed.
-    pub fn display(&mut self, key: &str, value: fmt::Arguments<'_>) {
-        self.key(key);
+    pub fn display<'k>(&mut self, key: impl Into<Key<'k>>, value: fmt::Arguments<'_>) {
+        self.key(key.into());
         self.raw("\"");
-        self.quoted(VALUE_BYTES_MAX, value);
+        self.escape(VALUE_BYTES_MAX, true, value);
+        self.raw("\"");
+    }
+
+    /// Adds the address of a peer.
+    pub fn address<'k>(&mut self, key: impl Into<Key<'k>>, value: SocketAddr) {
+        let SocketAddr::V4(address) = value else {
+            self.display(key, format_args!("{value}"));
+            return;
+        };
+        self.key(key.into());
+        self.raw("\"");
+        for (number, part) in address.ip().octets().into_iter().enumerate() {
+            if number > 0 {
+                self.raw(".");
+            }
+            self.digits(u64::from(part));
+        }
+        self.raw(":");
+        self.digits(u64::from(address.port()));
         self.raw("\"");
     }
 
     /// Adds a whole number.
-    pub fn number(&mut self, key: &str, value: u64) {
-        self.key(key);
+    pub fn number<'k>(&mut self, key: impl Into<Key<'k>>, value: u64) {
+        self.key(key.into());
         self.digits(value);
     }
 
     /// Adds a duration in milliseconds, with microseconds as its decimals.
-    pub fn milliseconds(&mut self, key: &str, value: Duration) {
+    pub fn milliseconds<'k>(&mut self, key: impl Into<Key<'k>>, value: Duration) {
         let micros = value.as_micros().min(u128::from(u64::MAX)) as u64;
-        self.key(key);
+        self.key(key.into());
         self.digits(micros / 1000);
         let rest = micros % 1000;
         let digit = |by: u64| b'0' + (rest / by % 10) as u8;
@@ -110,63 +192,74 @@ impl Line {
     }
 
     /// Adds a truth value.
-    pub fn flag(&mut self, key: &str, value: bool) {
-        self.bare(key, format_args!("{value}"));
+    pub fn flag<'k>(&mut self, key: impl Into<Key<'k>>, value: bool) {
+        self.key(key.into());
+        self.raw(if value { "true" } else { "false" });
     }
 
-    /// The finished line, with its line feed.
-    pub fn finish(mut self) -> Vec<u8> {
-        if self.format == LogFormat::Json {
-            self.raw("}");
-        }
-        self.raw("\n");
-        self.bytes
+    /// Gives the finished line away, with its line feed.
+    pub fn finish<T>(mut self, give: impl FnOnce(&[u8]) -> T) -> T {
+        self.raw(match self.format {
+            LogFormat::Json => "}\n",
+            LogFormat::Text => "\n",
+        });
+        let result = give(&self.bytes);
+        self.bytes.shrink_to(BUFFER_BYTES_KEPT);
+        let _ = BUFFER.try_with(|buffer| buffer.set(self.bytes));
+        result
     }
 
     /// Adds a value that needs no quotes and no escapes.
     fn bare(&mut self, key: &str, value: fmt::Arguments<'_>) {
-        self.key(key);
+        self.key(key.into());
         let _ = self.write_fmt(value);
     }
 
-    fn key(&mut self, key: &str) {
+    #[inline]
+    fn key(&mut self, key: Key<'_>) {
+        match (key, self.format) {
+            (Key::Fixed { json, .. }, LogFormat::Json) => self.raw(json),
+            (Key::Fixed { text, .. }, LogFormat::Text) => self.raw(text),
+            (Key::Any(key), _) => self.any_key(key),
+        }
+    }
+
+    fn any_key(&mut self, key: &str) {
         let prefix = if RESERVED.contains(&key) { "_" } else { "" };
         match self.format {
             LogFormat::Json => {
                 self.raw(",\"");
                 self.raw(prefix);
-                self.quoted(VALUE_BYTES_MAX, format_args!("{key}"));
+                self.quoted(key);
                 self.raw("\":");
             }
             LogFormat::Text => {
                 self.raw(" ");
-                self.escaped(VALUE_BYTES_MAX, format_args!("{key}"));
+                self.escape(VALUE_BYTES_MAX, false, format_args!("{key}"));
                 self.raw("=");
             }
         }
     }
 
+    #[inline]
     fn raw(&mut self, text: &str) {
         self.bytes.extend_from_slice(text.as_bytes());
     }
 
-    fn digits(&mut self, mut value: u64) {
-        let mut place = [0; 20];
-        let mut at = place.len();
-        loop {
-            at -= 1;
-            place[at] = b'0' + (value % 10) as u8;
-            value /= 10;
-            if value == 0 {
-                break;
-            }
+    fn digits(&mut self, value: u64) {
+        match value {
+            0..10 => self.bytes.push(b'0' + value as u8),
+            _ => self.bytes.extend_from_slice(decimal(&mut [0; 20], value)),
         }
-        self.bytes.extend_from_slice(&place[at..]);
     }
 
-    /// Between quotes: quotes and backslashes are escaped in either format.
-    fn quoted(&mut self, left: usize, text: fmt::Arguments<'_>) {
-        self.escape(left, true, text);
+    /// A value between quotes: quotes and backslashes are escaped in either format.
+    fn quoted(&mut self, text: &str) {
+        if text.len() <= VALUE_BYTES_MAX && !any_control_or_quote(text.as_bytes()) {
+            self.raw(text);
+        } else {
+            self.escape(VALUE_BYTES_MAX, true, format_args!("{text}"));
+        }
     }
 
     /// The message and the logger, which the text format does not quote.
@@ -236,6 +329,21 @@ impl fmt::Write for Escaping<'_> {
     }
 }
 
+/// When a line is written. The date and time to the second are made once a second and thread.
+fn timestamp(time: SystemTime) -> Rfc3339 {
+    thread_local! {
+        static LAST: Cell<(u64, Rfc3339)> = Cell::new((0, Utc::at(UNIX_EPOCH).rfc3339()));
+    }
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (second, mut text) = LAST.get();
+    if second != since.as_secs() {
+        text = Utc::at(time).rfc3339();
+        LAST.set((since.as_secs(), text));
+    }
+    text.set_millisecond(since.subsec_millis());
+    text
+}
+
 fn push_escape(bytes: &mut Vec<u8>, byte: u8) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     match byte {
@@ -259,7 +367,7 @@ fn push_escape(bytes: &mut Vec<u8>, byte: u8) {
 struct Fields<'a>(&'a mut Line);
 
 impl<'kvs> VisitSource<'kvs> for Fields<'_> {
-    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+    fn visit_pair(&mut self, key: kv::Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
         value.visit(Field {
             line: self.0,
             key: key.as_str(),
@@ -316,98 +424,4 @@ impl<'v> VisitValue<'v> for Field<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use serde_json::{Value as Json, json};
-    use std::time::UNIX_EPOCH;
-
-    fn line(format: LogFormat, message: &str, fields: impl FnOnce(&mut Line)) -> String {
-        let mut line = Line::begin(
-            format,
-            UNIX_EPOCH,
-            Level::Warn,
-            "victor::test",
-            format_args!("{message}"),
-        );
-        fields(&mut line);
-        String::from_utf8(line.finish()).unwrap()
-    }
-
-    fn parsed(message: &str, fields: impl FnOnce(&mut Line)) -> Json {
-        let text = line(LogFormat::Json, message, fields);
-        assert_eq!(text.matches('\n').count(), 1, "one line: {text:?}");
-        serde_json::from_str(&text).unwrap()
-    }
-
-    #[test]
-    fn a_line_has_its_fixed_fields_first() {
-        assert_eq!(
-            line(LogFormat::Json, "hello", |_| ()),
-            "{\"timestamp\":\"1970-01-01T00:00:00.000Z\",\"level\":\"WARN\",\
-             \"logger\":\"victor::test\",\"message\":\"hello\",\"service\":\"victor\"}\n"
-        );
-        assert_eq!(
-            line(LogFormat::Text, "hello\n\"x\"", |line| line
-                .text("key", "a \"b\"\n")),
-            "1970-01-01T00:00:00.000Z WARN  victor::test hello\\n\"x\" key=\"a \\\"b\\\"\\n\"\n"
-        );
-    }
-
-    #[test]
-    fn key_values_keep_their_types_and_cannot_hide_a_fixed_field() {
-        let pairs: &[(&str, Value<'_>)] = &[
-            ("count", Value::from(3_u64)),
-            ("below", Value::from(-3_i64)),
-            ("ratio", Value::from(0.25)),
-            ("not_a_number", Value::from(f64::NAN)),
-            ("on", Value::from(true)),
-            ("name", Value::from("a\"b")),
-            ("level", Value::from("mine")),
-        ];
-        let record = Record::builder()
-            .level(Level::Info)
-            .target("t")
-            .args(format_args!("m"))
-            .key_values(&pairs)
-            .build();
-        let text = Line::of(LogFormat::Json, UNIX_EPOCH, &record).finish();
-        let got: Json = serde_json::from_slice(&text).unwrap();
-        let expected = json!({
-            "timestamp": "1970-01-01T00:00:00.000Z", "level": "INFO", "logger": "t",
-            "message": "m", "service": "victor", "count": 3, "below": -3, "ratio": 0.25,
-            "not_a_number": null, "on": true, "name": "a\"b", "_level": "mine",
-        });
-        assert_eq!(got, expected);
-    }
-
-    #[test]
-    fn durations_are_numbers() {
-        let got = parsed("", |line| {
-            line.milliseconds("a", Duration::from_micros(1_234_056));
-            line.milliseconds("b", Duration::ZERO);
-        });
-        assert_eq!((&got["a"], &got["b"]), (&json!(1234.056), &json!(0.0)));
-    }
-
-    #[test]
-    fn a_long_value_is_cut_at_a_character() {
-        let got = parsed(&"ä".repeat(MESSAGE_BYTES_MAX), |line| {
-            line.text("value", &"ab".repeat(VALUE_BYTES_MAX));
-        });
-        let message = got["message"].as_str().unwrap();
-        assert_eq!(message.len(), MESSAGE_BYTES_MAX + "…".len());
-        assert!(got["value"].as_str().unwrap().ends_with("b…"));
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_comes_back_from_its_line(message in ".{0,200}", value in any::<String>()) {
-            let got = parsed(&message, |line| line.text("value", &value));
-            prop_assert_eq!(got["message"].as_str(), Some(message.as_str()));
-            if value.len() <= VALUE_BYTES_MAX {
-                prop_assert_eq!(got["value"].as_str(), Some(value.as_str()));
-            }
-        }
-    }
-}
+mod tests;

@@ -1,16 +1,17 @@
 //! The log: one JSON object a line, written by a thread of its own.
 //!
-//! Whoever logs encodes the line where it stands and puts it into a bounded queue; when the
+//! Whoever logs encodes the line where it stands and copies it into a bounded queue; when the
 //! queue is full the line is dropped and counted ([`dropped`]), since a slow disk must never
 //! slow a call. What must not be lost at start-up is said on standard error as well. The log
 //! never holds prompt or answer text, nor a key.
 //!
 //! Start reading at [`start`]; `line.rs` encodes, `call.rs` is the line of every call,
-//! `writer.rs` is the thread. This module has the name of the `log` crate, which is `::log`
+//! `queue.rs` is what waits, `writer.rs` is the thread. This module has the name of the `log` crate, which is `::log`
 //! here.
 
 mod call;
 mod line;
+mod queue;
 pub mod stderr;
 mod writer;
 
@@ -18,17 +19,18 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::panic;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use ::log::{Level, LevelFilter, Metadata, Record};
-use crossbeam::channel::{self, Sender};
+use crossbeam::channel;
 
 pub use call::{CALL_LOGGER, CallRecord};
 
 use self::line::Line;
-use self::writer::{Message, Writer};
+use self::queue::Queue;
+use self::writer::Writer;
 use crate::config::checked::{LogFormat, Logging};
 use crate::thread::{self, Handle, Role};
 
@@ -42,7 +44,6 @@ static LOGGER: OnceLock<Logger> = OnceLock::new();
 /// What the threads that log and the one that writes share.
 #[derive(Default)]
 struct Shared {
-    dropped: AtomicU64,
     reopen: AtomicBool,
     ready: AtomicBool,
     is_stderr: AtomicBool,
@@ -55,7 +56,7 @@ struct Logger {
     format: LogFormat,
     /// Whether lines about calls are written, by level: they do not pass the filter each time.
     calls: [bool; 3],
-    queue: Sender<Message>,
+    queue: Arc<Queue>,
     shared: Arc<Shared>,
 }
 
@@ -81,17 +82,16 @@ impl Error for StartError {}
 
 /// Ends the log when it is dropped, after what is queued was written (for at most 2 s).
 pub struct LogGuard {
-    queue: Sender<Message>,
+    queue: Arc<Queue>,
     thread: Option<Handle>,
 }
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
-        let deadline = Instant::now() + STOP_WAIT_MAX;
         if flush_queue(&self.queue, STOP_WAIT_MAX)
-            && self.queue.send_deadline(Message::Stop, deadline).is_ok()
             && let Some(thread) = self.thread.take()
         {
+            self.queue.stop();
             thread.join();
         }
     }
@@ -107,7 +107,7 @@ impl Drop for LogGuard {
 pub fn start(logging: &Logging) -> Result<LogGuard, StartError> {
     let directives = std::env::var("RUST_LOG").unwrap_or_default();
     let (logger, writer) = build(logging, &directives);
-    let queue = logger.queue.clone();
+    let queue = Arc::clone(&logger.queue);
     let max_level = logger.filter.filter();
     if LOGGER.set(logger).is_err() {
         return Err(StartError::Started);
@@ -128,9 +128,13 @@ pub fn start(logging: &Logging) -> Result<LogGuard, StartError> {
 
 /// Both ends of a log, not yet connected to the `log` crate.
 fn build(logging: &Logging, directives: &str) -> (Logger, Writer) {
-    let (queue, lines) = channel::bounded(QUEUE_LINES);
+    let queue = Arc::new(Queue::new());
     let shared = Arc::new(Shared::default());
-    let writer = Writer::new(lines, Arc::clone(&shared), logging.file.clone());
+    let writer = Writer::new(
+        Arc::clone(&queue),
+        Arc::clone(&shared),
+        logging.file.clone(),
+    );
     let filter = env_logger::Builder::new()
         .filter_level(logging.level)
         .parse_filters(directives)
@@ -161,26 +165,21 @@ impl Logger {
         {
             stderr::say(&record.args().to_string());
         }
-        self.push(Line::of(self.format, SystemTime::now(), record).finish());
+        let line = Line::of(self.format, SystemTime::now(), record);
+        line.finish(|line| self.queue.push(line));
     }
 
     fn call(&self, call: &CallRecord<'_>) {
         // `Level::Error` is 1.
         if self.calls[call.level() as usize - 1] {
-            self.push(call.line(self.format, SystemTime::now()));
-        }
-    }
-
-    fn push(&self, line: Vec<u8>) {
-        if self.queue.try_send(Message::Line(line)).is_err() {
-            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+            let line = call.line(self.format, SystemTime::now());
+            line.finish(|line| self.queue.push(line));
         }
     }
 
     fn reopen(&self) {
         self.shared.reopen.store(true, Ordering::Release);
-        // A full queue means that the writer is at work: it looks after each batch.
-        let _ = self.queue.try_send(Message::Wake);
+        self.queue.wake();
     }
 }
 
@@ -223,7 +222,7 @@ pub fn call_line(call: &CallRecord<'_>) {
 pub fn dropped() -> u64 {
     LOGGER
         .get()
-        .map_or(0, |logger| logger.shared.dropped.load(Ordering::Relaxed))
+        .map_or(0, |logger| logger.queue.dropped_total())
 }
 
 /// Opens the log file anew, soon: it was renamed away, or can be written again. Never waits.
@@ -248,11 +247,9 @@ pub fn flush(wait_max: Duration) -> bool {
         .is_none_or(|logger| flush_queue(&logger.queue, wait_max))
 }
 
-fn flush_queue(queue: &Sender<Message>, wait_max: Duration) -> bool {
-    let deadline = Instant::now() + wait_max;
+fn flush_queue(queue: &Queue, wait_max: Duration) -> bool {
     let (done, is_done) = channel::bounded(1);
-    queue.send_deadline(Message::Flush(done), deadline).is_ok()
-        && is_done.recv_deadline(deadline).is_ok()
+    queue.flush(done) && is_done.recv_timeout(wait_max).is_ok()
 }
 
 /// The level from which on lines are written anywhere.

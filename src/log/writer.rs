@@ -13,41 +13,25 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender};
-
+use super::queue::{Pending, Queue};
 use super::{QUEUE_LINES, Shared, stderr};
 use crate::thread::{self, State};
 
 /// How long a line may wait for others to be written with.
 const COALESCE: Duration = Duration::from_millis(5);
-/// A batch is written once it is this long.
-const BATCH_BYTES: usize = 256 << 10;
 /// A file that failed is tried again after this long, when there is something to write.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 
-/// What the queue carries.
-pub(super) enum Message {
-    /// A finished line.
-    Line(Vec<u8>),
-    /// Look at [`Shared`].
-    Wake,
-    /// Answer when everything before this is written.
-    Flush(Sender<()>),
-    /// Write what is queued and end.
-    Stop,
-}
-
 /// The writing end.
 pub(super) struct Writer {
-    queue: Receiver<Message>,
+    queue: Arc<Queue>,
     shared: Arc<Shared>,
     sink: Sink,
-    batch: Vec<u8>,
-    lines: u64,
+    batch: Pending,
 }
 
 impl Writer {
-    pub fn new(queue: Receiver<Message>, shared: Arc<Shared>, path: Option<PathBuf>) -> Self {
+    pub fn new(queue: Arc<Queue>, shared: Arc<Shared>, path: Option<PathBuf>) -> Self {
         let mut sink = Sink::new(path);
         sink.reopen();
         shared
@@ -57,84 +41,46 @@ impl Writer {
             queue,
             shared,
             sink,
-            batch: Vec::new(),
-            lines: 0,
+            batch: Pending::default(),
         }
     }
 
     /// Writes until it is told to stop.
     pub fn run(mut self) {
-        loop {
+        while !self.batch.is_stopped {
             thread::set_state(State::Idle);
-            let Ok(first) = self.queue.recv() else { break };
+            let lines = self.queue.wait();
             thread::set_state(State::Running);
-            let is_line = matches!(first, Message::Line(_));
-            if self.take(first) {
-                break;
-            }
             // A queue that fills is drained now; else others may join.
-            if is_line && self.queue.len() < QUEUE_LINES / 4 {
+            if (1..QUEUE_LINES / 4).contains(&lines) {
                 std::thread::sleep(COALESCE);
             }
-            if self.drain() {
-                break;
-            }
+            self.drain();
         }
-        self.write();
     }
 
-    /// Takes what is queued now and writes it. Returns whether to stop.
-    fn drain(&mut self) -> bool {
-        // Bounded by the queue's length at this moment: a reopen must not starve.
-        for _ in 0..self.queue.len() {
-            match self.queue.try_recv() {
-                Ok(message) => {
-                    if self.take(message) {
-                        return true;
-                    }
-                }
-                Err(_) => break,
-            }
-        }
+    /// Takes what is queued now and writes it.
+    fn drain(&mut self) {
+        self.queue.take(&mut self.batch);
         self.write();
+        for done in self.batch.flushes.drain(..) {
+            // Whoever asked may have given up.
+            let _ = done.try_send(());
+        }
         if self.shared.reopen.swap(false, Ordering::Acquire) {
             self.sink.reopen();
             self.note_sink();
         }
-        false
-    }
-
-    /// Returns whether to stop.
-    fn take(&mut self, message: Message) -> bool {
-        match message {
-            Message::Line(line) => {
-                self.batch.extend_from_slice(&line);
-                self.lines += 1;
-                if self.batch.len() >= BATCH_BYTES {
-                    self.write();
-                }
-            }
-            Message::Wake => {}
-            Message::Flush(done) => {
-                self.write();
-                // Whoever asked may have given up.
-                let _ = done.try_send(());
-            }
-            Message::Stop => return true,
-        }
-        false
     }
 
     fn write(&mut self) {
-        if self.batch.is_empty() {
+        if self.batch.count == 0 {
             return;
         }
-        if self.sink.write(&self.batch).is_err() {
-            self.shared.dropped.fetch_add(self.lines, Ordering::Relaxed);
+        if self.sink.write(&self.batch.lines).is_err() {
+            self.queue.dropped(self.batch.count);
         }
         self.note_sink();
-        self.batch.clear();
-        self.lines = 0;
     }
 
     fn note_sink(&self) {

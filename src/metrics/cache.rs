@@ -131,24 +131,24 @@ pub struct CacheMetrics {
 }
 
 impl CacheMetrics {
-    /// Counts how a call met the cache.
-    pub fn count(&self, cached: Cached) {
+    /// Counts how a call met the cache; `now` is the time since the process started.
+    pub(super) fn count(&self, cached: Cached, now: Duration) {
         match cached {
             Cached::Bypass => self.bypassed.increment(),
             Cached::Refresh => {}
-            Cached::Hit => self.look_up(&self.hits, true),
-            Cached::Miss => self.look_up(&self.misses, false),
+            Cached::Hit => self.look_up(&self.hits, true, now),
+            Cached::Miss => self.look_up(&self.misses, false, now),
             Cached::Coalesced => self.coalesced.increment(),
         }
     }
 
-    fn look_up(&self, counter: &Counter, is_hit: bool) {
+    fn look_up(&self, counter: &Counter, is_hit: bool, now: Duration) {
         counter.increment();
         let event = Event {
             error: is_hit,
             latency: None,
         };
-        self.lookups.record(self.clock.now(), event);
+        self.lookups.record(now, event);
     }
 
     /// Adds what an answer saved that was given without asking a provider.

@@ -253,7 +253,8 @@ impl CoordinatorMetrics {
     pub fn settle(&self, outcome: &Settled) {
         self.executions.increment();
         self.duration_sum.add(outcome.duration);
-        self.cache.count(outcome.cached);
+        let now = self.clock.now();
+        self.cache.count(outcome.cached, now);
         if outcome.error {
             self.errors.increment();
             if outcome.ran {
@@ -272,7 +273,7 @@ impl CoordinatorMetrics {
             error: outcome.error,
             latency: outcome.ran.then(|| outcome.latency()),
         };
-        self.window.record(self.clock.now(), event);
+        self.window.record(now, event);
     }
 
     /// Counts a call that was not run.

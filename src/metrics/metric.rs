@@ -46,7 +46,10 @@ impl Counter {
 
     /// `n` more.
     pub fn add(&self, n: u64) {
-        self.0.fetch_add(n, Ordering::Relaxed);
+        // Adding nothing would still take the line of memory from the other cores.
+        if n > 0 {
+            self.0.fetch_add(n, Ordering::Relaxed);
+        }
     }
 
     /// The count.
@@ -62,7 +65,10 @@ pub struct FloatCounter(AtomicU64);
 impl FloatCounter {
     /// Adds `duration`, at a resolution of 100 ns.
     pub fn add(&self, duration: Duration) {
-        self.0.fetch_add(ticks(duration), Ordering::Relaxed);
+        // See `Counter::add`.
+        if !duration.is_zero() {
+            self.0.fetch_add(ticks(duration), Ordering::Relaxed);
+        }
     }
 
     /// Adds `amount` of something else than seconds, at a resolution of 1e-7; nothing below 0.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::common::config::Config;
 use crate::common::daemon::{Daemon, chat, message};
 use crate::common::exposition::Scrape;
-use crate::common::http::{Answer, post_with};
+use crate::common::http::{Answer, Connection, PATIENCE, post_with, request};
 use crate::common::machine;
 use crate::common::simulator::Simulator;
 use crate::common::sse::{Event, Stream};
@@ -337,4 +337,50 @@ fn a_big_call_is_answered_from_the_cache_too() {
     assert_eq!((second.status, how(&second)), (200, "hit"));
     assert_eq!(first.body, second.body);
     assert_eq!(simulator.calls().len(), 1);
+}
+
+#[test]
+fn hits_that_nobody_reads_are_bounded_and_end_no_other_stream() {
+    let _turn = machine::heavy();
+    machine::raise_file_limit();
+    let simulator = Simulator::start();
+    let config = config(&simulator).providers("timeout", 60);
+    let mut daemon = Daemon::with(&config);
+    // Several times what sockets hold.
+    let mut big = chat("simo/sim+pace-0x1000000");
+    big["n"] = 4.into();
+    let big = big.to_string();
+    let size = {
+        let mut first = Connection::open(daemon.api);
+        first.send(&request(CHAT, "", big.as_bytes()));
+        first.within(PATIENCE * 3).answer().body.len()
+    };
+    let others = streamed(chat("simo/sim+pace-20x100"), true);
+    let mut other = Stream::open(daemon.api, CHAT, &others);
+    other.next_event().expect("begun");
+    // More than all clients may leave unread.
+    let mute: Vec<_> = (0..(600 << 20) / size)
+        .map(|_| {
+            let mut mute = Connection::open(daemon.api);
+            mute.send(&request(CHAT, "", big.as_bytes()));
+            mute
+        })
+        .collect();
+    let ended = |daemon: &Daemon| {
+        let name = "victor_http_connections_ended_total";
+        Scrape::of(daemon.ops).count(name, &[("reason", "slow_client")])
+    };
+    wait::until("some to be ended", PATIENCE * 3, || {
+        (ended(&daemon) > 0).then_some(())
+    });
+    let rss = daemon.process.rss_kib() / 1024;
+    println!(
+        "{} mute callers of {size} bytes: {rss} MiB resident",
+        mute.len()
+    );
+    assert!(rss < 450, "{rss} MiB");
+    other.events().expect("a whole stream");
+    assert!(other.raw.ends_with(b"data: [DONE]\n\n"));
+    drop(mute);
+    daemon.assert_well();
 }

@@ -258,7 +258,7 @@ const FLOORS: [&[&str]; 14] = [
     &["cancel", "compute"],
     &["sync"],
     &["thread"],
-    &["clock", "procfs", "rlimit", "systemd"],
+    &["clock", "decimal", "procfs", "rlimit", "swar", "systemd"],
 ];
 
 /// The modules that a text names after `crate::`, in a list of them or alone.
