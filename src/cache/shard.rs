@@ -37,8 +37,6 @@ pub struct Gone {
     first: [Option<Arc<Entry>>; GONE_FIRST],
     count: usize,
     others: Vec<Arc<Entry>>,
-    /// What they were counted as.
-    pub bytes: usize,
     /// Those that were evicted, by [`Reason`].
     pub by_reason: [Amount; 3],
 }
@@ -107,6 +105,8 @@ pub struct Shard {
     policy: policy::Chosen,
     expiry: Expiry,
     pub bytes: usize,
+    /// Bytes that are reserved and not taken; what goes adds to them.
+    pub spare: usize,
     pub hits: u64,
     pub misses: u64,
     pub by_reason: [Amount; 3],
@@ -129,6 +129,7 @@ impl Shard {
             policy: policy::Chosen::new(policy),
             expiry: Expiry::default(),
             bytes: 0,
+            spare: 0,
             hits: 0,
             misses: 0,
             by_reason: [Amount::default(); 3],
@@ -340,6 +341,7 @@ impl Shard {
         self.policy.remove(slot);
         self.expiry.remove(slot);
         self.bytes -= held.bytes as usize;
+        self.spare += held.bytes as usize;
         let part = &mut self.parts[held.coordinator as usize].held;
         part.count -= 1;
         part.bytes -= u64::from(held.bytes);
@@ -347,7 +349,6 @@ impl Shard {
             self.by_reason[reason.index()].add(held.bytes);
             gone.by_reason[reason.index()].add(held.bytes);
         }
-        gone.bytes += held.bytes as usize;
         gone.push(held.entry);
         true
     }
