@@ -161,7 +161,10 @@ fn allocated(bytes: usize) -> usize {
         1..=8 => 8,
         9..=128 => bytes.next_multiple_of(16),
         // An isize bounds every allocation, so no power of two is out of reach.
-        _ => bytes.next_multiple_of(bytes.next_power_of_two() / 8),
+        _ => {
+            let last = bytes.next_power_of_two() / 8 - 1;
+            (bytes + last) & !last
+        }
     }
 }
 

@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::entry::Entry;
 use super::expiry::Expiry;
-use super::heat::Heat;
 use super::key::Key;
-use super::policy::{self, Policy};
+use super::policy::{self, Link, Policy};
 use super::slab::{Cell, Held, Slab, Slot};
 use super::{Amount, Reason};
 use crate::config::checked::EvictionPolicy;
@@ -22,10 +21,10 @@ pub const EVICTED_AT_ONCE: usize = 32;
 /// Hits that are put off.
 const RECENT_MAX: usize = 46;
 
-/// Bytes of an entry's place: its slot, its heat, its end, its links and count in the policy, its
+/// Bytes of an entry's place: its slot, its end, its links with count and heat in the policy, its
 /// two cells. All are in vectors that double, so half as much again is there on the average.
 pub const PLACE_BYTES: usize =
-    (size_of::<Slot>() + size_of::<Heat>() + 4 + 16 + 2 * size_of::<Cell>()) * 3 / 2;
+    (size_of::<Slot>() + 4 + size_of::<Link>() + 2 * size_of::<Cell>()) * 3 / 2;
 
 /// Entries that go together without a list.
 const GONE_FIRST: usize = 3;
@@ -37,8 +36,6 @@ pub struct Gone {
     first: [Option<Arc<Entry>>; GONE_FIRST],
     count: usize,
     others: Vec<Arc<Entry>>,
-    /// What they were counted as.
-    pub bytes: usize,
     /// Those that were evicted, by [`Reason`].
     pub by_reason: [Amount; 3],
 }
@@ -102,11 +99,11 @@ pub struct Shard {
     slab: Slab,
     /// When the cache began.
     began: Instant,
-    /// By slot.
-    heats: Vec<Heat>,
     policy: policy::Chosen,
     expiry: Expiry,
     pub bytes: usize,
+    /// Bytes that are reserved and not taken; what goes adds to them.
+    pub spare: usize,
     pub hits: u64,
     pub misses: u64,
     pub by_reason: [Amount; 3],
@@ -125,10 +122,10 @@ impl Shard {
             },
             began,
             slab: Slab::new(),
-            heats: Vec::new(),
             policy: policy::Chosen::new(policy),
             expiry: Expiry::default(),
             bytes: 0,
+            spare: 0,
             hits: 0,
             misses: 0,
             by_reason: [Amount::default(); 3],
@@ -184,7 +181,7 @@ impl Shard {
         self.recent.until = until.unwrap_or(now);
     }
 
-    /// The second of a time, for [`Heat`] and [`Expiry`].
+    /// The second of a time, for heats and [`Expiry`].
     fn second(&self, time: Instant) -> u32 {
         let since = time.saturating_duration_since(self.began).as_secs();
         // 136 years.
@@ -211,7 +208,6 @@ impl Shard {
         // Mostly all are of one coordinator's.
         let (mut coordinator, mut hits) = (0, 0);
         for slot in slots {
-            self.heats[*slot as usize].hit(*second);
             if let Some(held) = self.slab.get(*slot) {
                 if held.coordinator != coordinator {
                     self.parts[coordinator as usize].hits += std::mem::take(&mut hits);
@@ -223,7 +219,7 @@ impl Shard {
         if hits > 0 {
             self.parts[coordinator as usize].hits += hits;
         }
-        self.policy.hits(slots);
+        self.policy.hits(slots, *second);
     }
 
     /// Takes out the entry of that key if it is too old.
@@ -258,12 +254,7 @@ impl Shard {
         if now >= self.recent.until {
             self.begin(now);
         }
-        let heat = Heat::new(self.recent.second);
-        match self.heats.get_mut(slot as usize) {
-            Some(old) => *old = heat,
-            None => self.heats.push(heat),
-        }
-        self.policy.insert(slot);
+        self.policy.insert(slot, self.recent.second);
         self.expiry.insert(slot, self.second_after(expires));
     }
 
@@ -318,7 +309,7 @@ impl Shard {
             let Some(held) = self.slab.get(slot).filter(|held| held.expires > now) else {
                 continue;
             };
-            let uses = f64::from(self.heats[slot as usize].at(second));
+            let uses = f64::from(self.policy.heat(slot).at(second));
             let score = uses * held.entry.cost.weight() / f64::from(held.bytes);
             if score > floor {
                 out.push(Worth {
@@ -340,6 +331,7 @@ impl Shard {
         self.policy.remove(slot);
         self.expiry.remove(slot);
         self.bytes -= held.bytes as usize;
+        self.spare += held.bytes as usize;
         let part = &mut self.parts[held.coordinator as usize].held;
         part.count -= 1;
         part.bytes -= u64::from(held.bytes);
@@ -347,7 +339,6 @@ impl Shard {
             self.by_reason[reason.index()].add(held.bytes);
             gone.by_reason[reason.index()].add(held.bytes);
         }
-        gone.bytes += held.bytes as usize;
         gone.push(held.entry);
         true
     }

@@ -2,6 +2,7 @@
 
 use super::lfu::Uses;
 use super::{Links, Policy};
+use crate::cache::heat::Heat;
 
 /// See the module.
 pub struct Fifo {
@@ -20,17 +21,25 @@ impl Default for Fifo {
 }
 
 impl Policy for Fifo {
-    fn insert(&mut self, slot: u32) {
-        self.links.push(LIST, slot, Uses::default());
+    fn insert(&mut self, slot: u32, second: u32) {
+        self.links.insert(LIST, slot, Uses::default(), second);
     }
 
-    fn hits(&mut self, _: &[u32]) {}
+    fn hits(&mut self, slots: &[u32], second: u32) {
+        for slot in slots {
+            self.links.slot(*slot).heat.hit(second);
+        }
+    }
 
     fn remove(&mut self, slot: u32) {
         self.links.remove(slot);
     }
 
-    fn victim(&self) -> Option<u32> {
+    fn victim(&mut self) -> Option<u32> {
         self.links.oldest(LIST)
+    }
+
+    fn heat(&self, slot: u32) -> Heat {
+        self.links.heat(slot)
     }
 }

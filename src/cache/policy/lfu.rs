@@ -10,6 +10,7 @@
 //! the slot is next looked at.
 
 use super::{Links, Policy};
+use crate::cache::heat::Heat;
 
 /// The highest count: one list for each, and one bit of a word.
 pub const USES_MAX: u8 = 63;
@@ -32,7 +33,8 @@ pub(super) struct Uses {
 pub struct Lfu {
     /// A list for each count.
     links: Links,
-    /// Which lists have entries, a bit each.
+    /// Which lists may have entries, a bit each. A list that becomes empty keeps its bit until a
+    /// victim is looked for: a hit need not ask whether it was the last one there.
     filled: u64,
     entries: u64,
     /// Uses since the last halving.
@@ -54,33 +56,16 @@ impl Default for Lfu {
 }
 
 impl Lfu {
+    /// Uses from one halving to the next.
     #[inline]
-    fn push(&mut self, slot: u32, count: u8) {
-        let age = self.age;
-        self.links.push(count.into(), slot, Uses { count, age });
-        self.filled |= 1 << count;
-    }
-
-    /// A slot's count.
-    #[inline]
-    fn count(&self, slot: u32) -> u8 {
-        let Uses { count, age } = self.links.note(slot);
-        let halved = self.age.wrapping_sub(age).min(7);
-        count >> halved
-    }
-
-    /// Takes a slot out of the list of its count.
-    #[inline]
-    fn take(&mut self, slot: u32, count: u8) {
-        self.links.remove(slot);
-        // Without a branch, as in the links.
-        self.filled &= !(u64::from(self.links.is_empty(count.into())) << count);
+    fn sample(&self) -> u64 {
+        SAMPLE * self.entries.max(ENTRIES_MIN)
     }
 
     #[inline]
-    fn used(&mut self) {
+    fn used(&mut self, sample: u64) {
         self.since += 1;
-        if self.since >= SAMPLE * self.entries.max(ENTRIES_MIN) {
+        if self.since >= sample {
             self.halve();
         }
     }
@@ -103,34 +88,54 @@ impl Lfu {
 }
 
 impl Policy for Lfu {
-    fn insert(&mut self, slot: u32) {
-        self.push(slot, 1);
+    fn insert(&mut self, slot: u32, second: u32) {
+        let (count, age) = (1, self.age);
+        let uses = Uses { count, age };
+        self.links.insert(count.into(), slot, uses, second);
+        self.filled |= 1 << count;
         self.entries += 1;
-        self.used();
+        self.used(self.sample());
     }
 
-    fn hits(&mut self, slots: &[u32]) {
+    fn hits(&mut self, slots: &[u32], second: u32) {
+        let sample = self.sample();
         for slot in slots {
-            let count = self.count(*slot);
+            let age = self.age;
+            let link = self.links.slot(*slot);
+            link.heat.hit(second);
+            let halved = age.wrapping_sub(link.note.age).min(7);
+            let count = link.note.count >> halved;
             // What is asked for most is asked for again at once.
             let stays = count == USES_MAX && self.links.is_newest(count.into(), *slot);
             if !stays {
-                self.take(*slot, count);
-                self.push(*slot, (count + 1).min(USES_MAX));
+                let count = (count + 1).min(USES_MAX);
+                self.links.slot(*slot).note = Uses { count, age };
+                self.links.remove(*slot);
+                self.links.push(count.into(), *slot);
+                self.filled |= 1 << count;
             }
-            self.used();
+            self.used(sample);
         }
     }
 
     fn remove(&mut self, slot: u32) {
-        let count = self.count(slot);
-        self.take(slot, count);
+        self.links.remove(slot);
         self.entries -= 1;
     }
 
-    fn victim(&self) -> Option<u32> {
-        // 64 if there is none.
-        let lowest = self.filled.trailing_zeros();
-        (lowest <= u32::from(USES_MAX)).then(|| self.links.oldest(lowest))?
+    fn victim(&mut self) -> Option<u32> {
+        while self.filled > 0 {
+            let lowest = self.filled.trailing_zeros();
+            let oldest = self.links.oldest(lowest);
+            if oldest.is_some() {
+                return oldest;
+            }
+            self.filled &= !(1 << lowest);
+        }
+        None
+    }
+
+    fn heat(&self, slot: u32) -> Heat {
+        self.links.heat(slot)
     }
 }

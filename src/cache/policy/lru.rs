@@ -2,6 +2,7 @@
 
 use super::lfu::Uses;
 use super::{Links, Policy};
+use crate::cache::heat::Heat;
 
 /// See the module.
 pub struct Lru {
@@ -20,16 +21,17 @@ impl Default for Lru {
 }
 
 impl Policy for Lru {
-    fn insert(&mut self, slot: u32) {
-        self.links.push(LIST, slot, Uses::default());
+    fn insert(&mut self, slot: u32, second: u32) {
+        self.links.insert(LIST, slot, Uses::default(), second);
     }
 
-    fn hits(&mut self, slots: &[u32]) {
+    fn hits(&mut self, slots: &[u32], second: u32) {
         for slot in slots {
+            self.links.slot(*slot).heat.hit(second);
             // What is asked for most is asked for again at once.
             if !self.links.is_newest(LIST, *slot) {
                 self.links.remove(*slot);
-                self.links.push(LIST, *slot, Uses::default());
+                self.links.push(LIST, *slot);
             }
         }
     }
@@ -38,7 +40,11 @@ impl Policy for Lru {
         self.links.remove(slot);
     }
 
-    fn victim(&self) -> Option<u32> {
+    fn victim(&mut self) -> Option<u32> {
         self.links.oldest(LIST)
+    }
+
+    fn heat(&self, slot: u32) -> Heat {
+        self.links.heat(slot)
     }
 }

@@ -2,25 +2,29 @@
 //!
 //! A policy knows entries by the number of their slot and nothing else. It keeps them in doubly
 //! linked lists whose links are numbers beside one another ([`Links`]), so a hit moves a number
-//! and allocates nothing. Sizes play no part: what is evicted is decided by use, and how much by
+//! and allocates nothing. The entries' heats have no part in the order; they stand with the links
+//! because a hit changes both, and so fetches one line of memory. Sizes play no part: what is evicted is decided by use, and how much by
 //! the room that is needed.
 
 pub mod fifo;
 pub mod lfu;
 pub mod lru;
 
+use super::heat::Heat;
 use crate::config::checked::EvictionPolicy;
 
 /// The order in which entries go. A slot is inserted once before it is hit or removed.
 pub trait Policy: Send {
-    /// An entry has come into `slot`.
-    fn insert(&mut self, slot: u32);
-    /// The entries in `slots` were used, one after the other.
-    fn hits(&mut self, slots: &[u32]);
+    /// An entry has come into `slot`, at that second.
+    fn insert(&mut self, slot: u32, second: u32);
+    /// The entries in `slots` were used, one after the other, in that second.
+    fn hits(&mut self, slots: &[u32], second: u32);
     /// The entry in `slot` has gone.
     fn remove(&mut self, slot: u32);
     /// The slot whose entry is to go next; `None` if there is none.
-    fn victim(&self) -> Option<u32>;
+    fn victim(&mut self) -> Option<u32>;
+    /// How much the entry in `slot` is in use.
+    fn heat(&self, slot: u32) -> Heat;
 }
 
 /// The policy that the configuration names. A closed choice instead of a `dyn`: it is asked at
@@ -46,19 +50,19 @@ impl Chosen {
 }
 
 impl Policy for Chosen {
-    fn insert(&mut self, slot: u32) {
+    fn insert(&mut self, slot: u32, second: u32) {
         match self {
-            Self::Lru(lru) => lru.insert(slot),
-            Self::Lfu(lfu) => lfu.insert(slot),
-            Self::Fifo(fifo) => fifo.insert(slot),
+            Self::Lru(lru) => lru.insert(slot, second),
+            Self::Lfu(lfu) => lfu.insert(slot, second),
+            Self::Fifo(fifo) => fifo.insert(slot, second),
         }
     }
 
-    fn hits(&mut self, slots: &[u32]) {
+    fn hits(&mut self, slots: &[u32], second: u32) {
         match self {
-            Self::Lru(lru) => lru.hits(slots),
-            Self::Lfu(lfu) => lfu.hits(slots),
-            Self::Fifo(fifo) => fifo.hits(slots),
+            Self::Lru(lru) => lru.hits(slots, second),
+            Self::Lfu(lfu) => lfu.hits(slots, second),
+            Self::Fifo(fifo) => fifo.hits(slots, second),
         }
     }
 
@@ -70,22 +74,32 @@ impl Policy for Chosen {
         }
     }
 
-    fn victim(&self) -> Option<u32> {
+    fn victim(&mut self) -> Option<u32> {
         match self {
             Self::Lru(lru) => lru.victim(),
             Self::Lfu(lfu) => lfu.victim(),
             Self::Fifo(fifo) => fifo.victim(),
         }
     }
+
+    fn heat(&self, slot: u32) -> Heat {
+        match self {
+            Self::Lru(lru) => lru.heat(slot),
+            Self::Lfu(lfu) => lfu.heat(slot),
+            Self::Fifo(fifo) => fifo.heat(slot),
+        }
+    }
 }
 
 /// A slot's neighbours in the one list it is in, and beside them, for they are needed together,
-/// what the policy notes of it.
+/// what the policy notes of it and its heat. Two fill a line of memory.
 #[derive(Clone, Copy)]
-struct Link {
+#[repr(align(32))]
+pub struct Link {
     older: u32,
     newer: u32,
     note: lfu::Uses,
+    heat: Heat,
 }
 
 /// The links of all slots, in a few lists.
@@ -105,6 +119,7 @@ impl Links {
             older: head,
             newer: head,
             note: lfu::Uses::default(),
+            heat: Heat::new(0),
         };
         Self {
             links: (0..heads).map(head).collect(),
@@ -117,10 +132,14 @@ impl Links {
         &mut self.links[link as usize]
     }
 
-    /// What the policy noted of a slot.
+    /// What is noted of a slot.
     #[inline]
-    fn note(&self, slot: u32) -> lfu::Uses {
-        self.links[(self.heads + slot) as usize].note
+    fn slot(&mut self, slot: u32) -> &mut Link {
+        &mut self.links[(self.heads + slot) as usize]
+    }
+
+    fn heat(&self, slot: u32) -> Heat {
+        self.links[(self.heads + slot) as usize].heat
     }
 
     #[inline]
@@ -137,29 +156,37 @@ impl Links {
         self.links[list as usize].older == self.heads + slot
     }
 
-    /// Adds a slot that is in no list.
+    /// Adds a slot that has just been filled.
     #[inline]
-    fn push(&mut self, list: u32, slot: u32, note: lfu::Uses) {
-        let own = self.heads + slot;
-        let older = self.at(list).older;
+    fn insert(&mut self, list: u32, slot: u32, note: lfu::Uses, second: u32) {
         let link = Link {
-            older,
+            older: list,
             newer: list,
             note,
+            heat: Heat::new(second),
         };
-        match self.links.get_mut(own as usize) {
+        match self.links.get_mut((self.heads + slot) as usize) {
             Some(old) => *old = link,
             // Slots are numbered as they come.
             None => self.links.push(link),
         }
+        self.push(list, slot);
+    }
+
+    /// Puts a slot that is in no list behind what is in one.
+    #[inline]
+    fn push(&mut self, list: u32, slot: u32) {
+        let own = self.heads + slot;
+        let older = std::mem::replace(&mut self.at(list).older, own);
+        let link = self.at(own);
+        (link.older, link.newer) = (older, list);
         self.at(older).newer = own;
-        self.at(list).older = own;
     }
 
     /// Takes a slot out of its list.
     #[inline]
     fn remove(&mut self, slot: u32) {
-        let Link { older, newer, .. } = *self.at(self.heads + slot);
+        let Link { older, newer, .. } = *self.slot(slot);
         self.at(older).newer = newer;
         self.at(newer).older = older;
     }
@@ -179,10 +206,7 @@ impl Links {
         self.at(oldest).older = before;
         self.at(newest).newer = to;
         self.at(to).older = newest;
-        *self.at(from) = Link {
-            older: from,
-            newer: from,
-            note: lfu::Uses::default(),
-        };
+        let head = self.at(from);
+        (head.older, head.newer) = (from, from);
     }
 }

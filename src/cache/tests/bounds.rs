@@ -83,6 +83,10 @@ fn run(policy: EvictionPolicy, shards: usize, steps: &[Step]) {
         }
         let stats = cache.stats();
         assert!(stats.held.bytes <= SIZE as u64, "{policy:?} {shards}");
+        let reserved = cache.reserved();
+        assert!(reserved <= SIZE, "{policy:?} {shards}");
+        assert_eq!((reserved - cache.spare()) as u64, stats.held.bytes);
+        assert!(cache.spare() <= shards * cache.spare_max());
         let parts: u64 = stats.coordinators.iter().map(|it| it.held.bytes).sum();
         assert_eq!(parts, stats.held.bytes);
         let evicted = |reason: &Reason| stats.evicted(*reason).count;
