@@ -1,4 +1,5 @@
-//! Who is too old: a hand that goes around the slots, a few further at each insert.
+//! Who is too old: a hand that goes around the slots, a few further at each insert, and rests while
+//! nobody can be.
 //!
 //! Only what is new needs the room of what is old, so a glance at a few slots for each that comes
 //! is enough: no end is missed for longer than it takes to fill an eighth of the slots anew. An order of
