@@ -230,6 +230,8 @@ impl Keeper {
             let ended = stopped.recv_timeout(self.every) != Err(RecvTimeoutError::Timeout);
             thread::set_state(State::Running);
             before_saving();
+            // Memory of answers that nobody asks for again.
+            let _ = self.cache.purge(Instant::now());
             let stats = self.cache.stats();
             let used = stats.hits + stats.misses;
             let is_used = self.used.swap(used, Ordering::Relaxed) != used;

@@ -294,6 +294,17 @@ impl Shard {
         is_within
     }
 
+    /// Takes out what is in `slots` and too old. False if there are no slots from there on.
+    pub fn purge(&mut self, slots: std::ops::Range<u32>, now: Instant, gone: &mut Gone) -> bool {
+        let is_within = (slots.start as usize) < self.slab.slots();
+        for slot in slots {
+            if self.slab.get(slot).is_some_and(|held| held.expires <= now) {
+                self.remove(slot, Some(Reason::Ttl), gone);
+            }
+        }
+        is_within
+    }
+
     /// Adds what is in `slots`, is worth more than `floor` and not too old. False if there are no
     /// slots from there on.
     pub fn rank(

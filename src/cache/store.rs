@@ -13,6 +13,7 @@
 
 use std::cmp::{Ordering as Order, Reverse};
 use std::collections::BinaryHeap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -190,6 +191,11 @@ impl Cache {
     pub fn remove_coordinator(&self, name: &str) -> Swept {
         let number = self.coordinators.find(name);
         number.map_or(Swept::default(), |number| self.sweep(Some(number)))
+    }
+
+    /// Frees what is too old, though nobody asks for it.
+    pub fn purge(&self, now: Instant) -> Swept {
+        self.walk(&|shard, slots, gone| shard.purge(slots, now, gone))
     }
 
     /// Takes out all entries; those that are inserted meanwhile may stay.
@@ -388,13 +394,19 @@ impl Cache {
     }
 
     fn sweep(&self, of: Option<u16>) -> Swept {
+        self.walk(&|shard, slots, gone| shard.sweep(slots, of, gone))
+    }
+
+    /// Goes over all slots, a few of them under each hold of a lock, while `step` says that there are
+    /// more; returns what has gone.
+    fn walk(&self, step: &dyn Fn(&mut Shard, Range<u32>, &mut Gone) -> bool) -> Swept {
         let mut swept = Swept::default();
         for place in &self.places {
             for start in (0..u32::MAX).step_by(SLOTS_AT_ONCE as usize) {
                 let slots = start..start.saturating_add(SLOTS_AT_ONCE);
                 let mut gone = Gone::default();
                 let is_more = place.with(|shard| {
-                    let is_more = shard.sweep(slots, of, &mut gone);
+                    let is_more = step(shard, slots, &mut gone);
                     self.give_back(shard, 0);
                     is_more
                 });

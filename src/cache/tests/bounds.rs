@@ -19,6 +19,7 @@ enum Step {
     Pass(u64),
     RemoveCoordinator(bool),
     Clear,
+    Purge,
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -28,6 +29,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         3 => (0..30u64).prop_map(Step::Pass),
         1 => any::<bool>().prop_map(Step::RemoveCoordinator),
         1 => Just(Step::Clear),
+        2 => Just(Step::Purge),
     ]
 }
 
@@ -75,6 +77,10 @@ fn run(policy: EvictionPolicy, shards: usize, steps: &[Step]) {
                         .find(own)
                         .is_none_or(|it| it.held.bytes == 0)
                 );
+            }
+            Step::Purge => {
+                cache.purge(now);
+                assert_eq!(cache.purge(now).count, 0);
             }
             Step::Clear => {
                 cache.clear();
