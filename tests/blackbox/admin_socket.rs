@@ -15,6 +15,7 @@ use crate::common::config::{Config, Folder};
 use crate::common::daemon::Daemon;
 use crate::common::machine;
 use crate::common::simulator::Simulator;
+use crate::common::wait;
 
 fn socket(daemon: &Daemon) -> PathBuf {
     daemon.folder.path().join("admin.sock")
@@ -106,8 +107,10 @@ fn the_daemon_is_found_without_its_secrets_and_in_its_state_folder() {
         .env("ONLY_THE_DAEMON_HAS_IT", "sk-upstream-4714");
     let daemon = Daemon::run(command, folder);
     assert!(daemon.folder.path().join("state/admin.sock").exists());
-    let stderr = daemon.process.stderr();
-    assert!(stderr.contains("takes its place"), "{stderr}");
+    wait::until("the warning", Duration::from_secs(5), || {
+        let stderr = daemon.process.stderr();
+        stderr.contains("takes its place").then_some(())
+    });
     assert_eq!(daemon.admin(&["version"]).code, 0);
     let direct = admin::run(
         daemon.folder.path(),
