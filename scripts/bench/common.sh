@@ -76,4 +76,35 @@ YAML
     export api ops victor_pid
 }
 
+# start_nginx HTTP SERVER: with these lines more in its blocks; sets $nginx_port.
+start_nginx() {
+    # It needs a port in its file: take one that is free now.
+    nginx_port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    export nginx_port
+    cat >"$run/nginx.conf" <<CONF
+daemon off;
+pid $run/nginx.pid;
+error_log $run/nginx.err;
+worker_processes auto;
+worker_rlimit_nofile 8192;
+events { worker_connections 4096; }
+http {
+    access_log off;
+    client_body_temp_path $run/body;
+    proxy_temp_path $run/proxy;
+    fastcgi_temp_path $run/fastcgi;
+    uwsgi_temp_path $run/uwsgi;
+    scgi_temp_path $run/scgi;
+    keepalive_requests 100000000;
+    $1
+    server {
+        listen 127.0.0.1:$nginx_port;
+        $2
+    }
+}
+CONF
+    "$(command -v nginx || echo /usr/sbin/nginx)" -e "$run/nginx.err" -c "$run/nginx.conf" &
+    pids+=($!)
+}
+
 rss_mib() { awk '/^VmRSS:/ { printf "%.1f", $2 / 1024 }' "/proc/$1/status"; }

@@ -32,31 +32,8 @@ grep -qi '^x-victor-cache: hit' "$run/head" || {
 }
 size=$(wc -c <"$run/answer")
 
-nginx_port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 body=$(head -c "$size" </dev/zero | tr '\0' x)
-cat >"$run/nginx.conf" <<CONF
-daemon off;
-pid $run/nginx.pid;
-error_log $run/nginx.err;
-worker_processes auto;
-worker_rlimit_nofile 8192;
-events { worker_connections 4096; }
-http {
-    access_log off;
-    client_body_temp_path $run/body;
-    proxy_temp_path $run/proxy;
-    fastcgi_temp_path $run/fastcgi;
-    uwsgi_temp_path $run/uwsgi;
-    scgi_temp_path $run/scgi;
-    keepalive_requests 100000000;
-    server {
-        listen 127.0.0.1:$nginx_port;
-        location / { default_type application/json; return 200 '$body'; }
-    }
-}
-CONF
-"$(command -v nginx || echo /usr/sbin/nginx)" -e "$run/nginx.err" -c "$run/nginx.conf" &
-pids+=($!)
+start_nginx '' "location / { default_type application/json; return 200 '$body'; }"
 for _ in $(seq 1 100); do curl -sS -o /dev/null "http://127.0.0.1:$nginx_port/" && break; sleep 0.05; done 2>/dev/null
 
 one() { # one URL CONNECTIONS: requests a second; anything but 2xx ends the run.

@@ -13,36 +13,8 @@ seconds=${SECONDS_EACH:-5}
 start_simulator
 start_victor 256 1024
 
-# nginx needs a port in its file: take one that is free now.
-nginx_port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-cat >"$run/nginx.conf" <<CONF
-daemon off;
-pid $run/nginx.pid;
-error_log $run/nginx.err;
-worker_processes auto;
-worker_rlimit_nofile 8192;
-events { worker_connections 4096; }
-http {
-    access_log off;
-    client_body_temp_path $run/body;
-    proxy_temp_path $run/proxy;
-    fastcgi_temp_path $run/fastcgi;
-    uwsgi_temp_path $run/uwsgi;
-    scgi_temp_path $run/scgi;
-    keepalive_requests 100000000;
-    upstream simulator { server $simulator_addr; keepalive 256; keepalive_requests 100000000; }
-    server {
-        listen 127.0.0.1:$nginx_port;
-        location / {
-            proxy_pass http://simulator;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-        }
-    }
-}
-CONF
-"$(command -v nginx || echo /usr/sbin/nginx)" -e "$run/nginx.err" -c "$run/nginx.conf" &
-pids+=($!)
+start_nginx "upstream simulator { server $simulator_addr; keepalive 256; keepalive_requests 100000000; }" \
+    'location / { proxy_pass http://simulator; proxy_http_version 1.1; proxy_set_header Connection ""; }'
 
 lua() { # lua MODEL
     cat <<LUA
