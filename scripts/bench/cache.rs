@@ -10,12 +10,14 @@
 //! it goes. What ours alone does is left in its time too, and said in the output: see [`ALONE`].
 //! Start reading at [`main`].
 
+mod contenders;
+
 use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant, SystemTime};
 
+use contenders::{Contender, NAMES, contender};
 use victor::cache::{Body, Cache, Cost, Entry, Key, Place};
 use victor::config::checked::{self, EvictionPolicy};
 use victor::wire::Endpoint;
@@ -30,6 +32,9 @@ const EXPONENT: f64 = 0.9;
 const ROUNDS: usize = 6;
 const THREADS: [usize; 3] = [1, 2, 8];
 
+/// Calls that one of the contenders plays before it is the next one's turn.
+const PIECE: usize = 100_000;
+
 /// Answers that are asked for when all are to be hits, and how often the trace is played for that.
 const HOT: u32 = 1000;
 const HOT_PLAYS: usize = 3;
@@ -38,147 +43,15 @@ const HOT_PLAYS: usize = 3;
 /// the cache, which is handed that time.
 const CALLS_A_TIME: usize = 64;
 
-/// A call of the trace: what is asked for, and what is answered.
+/// A call of the trace: what is asked for, and what is answered. The key stands beside the answer,
+/// as a call brings it, so that asking does not fetch the answer's memory.
 struct Answer {
     key: Key,
     entry: Arc<Entry>,
 }
 
-/// Something that keeps answers.
-trait Contender: Sync {
-    fn get(&self, key: &Key, now: Instant) -> Option<Arc<Entry>>;
-    fn insert(&self, answer: &Answer, now: Instant);
-}
-
-/// An answer with its weight, for those who do not keep that.
-#[derive(Clone)]
-struct Weighed {
-    entry: Arc<Entry>,
-    bytes: usize,
-}
-
-impl Weighed {
-    fn new(answer: &Answer) -> Self {
-        Self {
-            entry: Arc::clone(&answer.entry),
-            bytes: answer.entry.bytes(),
-        }
-    }
-}
-
-struct Ours(Cache);
-
-impl Contender for Ours {
-    fn get(&self, key: &Key, now: Instant) -> Option<Arc<Entry>> {
-        self.0.get(key, now)
-    }
-
-    fn insert(&self, answer: &Answer, now: Instant) {
-        let entry = Arc::clone(&answer.entry);
-        let _ = self.0.insert(answer.key, entry, "bench", now);
-    }
-}
-
-struct Moka(moka::sync::Cache<Key, Weighed>);
-
-impl Contender for Moka {
-    fn get(&self, key: &Key, _: Instant) -> Option<Arc<Entry>> {
-        self.0.get(key).map(|weighed| weighed.entry)
-    }
-
-    fn insert(&self, answer: &Answer, _: Instant) {
-        self.0.insert(answer.key, Weighed::new(answer));
-    }
-}
-
-#[derive(Clone)]
-struct Bytes;
-
-impl quick_cache::Weighter<Key, Weighed> for Bytes {
-    fn weight(&self, _: &Key, weighed: &Weighed) -> u64 {
-        weighed.bytes as u64
-    }
-}
-
-struct Quick(quick_cache::sync::Cache<Key, Weighed, Bytes>);
-
-impl Contender for Quick {
-    fn get(&self, key: &Key, _: Instant) -> Option<Arc<Entry>> {
-        self.0.get(key).map(|weighed| weighed.entry)
-    }
-
-    fn insert(&self, answer: &Answer, _: Instant) {
-        self.0.insert(answer.key, Weighed::new(answer));
-    }
-}
-
-struct Held {
-    lru: lru::LruCache<Key, Weighed>,
-    bytes: usize,
-    size_max: usize,
-}
-
-/// The crate `lru` has no bound of bytes, so it gets one here.
-struct Locked(parking_lot::Mutex<Held>);
-
-impl Contender for Locked {
-    fn get(&self, key: &Key, _: Instant) -> Option<Arc<Entry>> {
-        let mut held = self.0.lock();
-        held.lru.get(key).map(|weighed| Arc::clone(&weighed.entry))
-    }
-
-    fn insert(&self, answer: &Answer, _: Instant) {
-        let weighed = Weighed::new(answer);
-        let mut held = self.0.lock();
-        held.bytes += weighed.bytes;
-        if let Some((_, old)) = held.lru.push(answer.key, weighed) {
-            held.bytes -= old.bytes;
-        }
-        while held.bytes > held.size_max {
-            let Some((_, old)) = held.lru.pop_lru() else {
-                break;
-            };
-            held.bytes -= old.bytes;
-        }
-    }
-}
-
 /// What nobody else does here.
 const ALONE: &str = "victor alone, within its time: a TTL at each lookup, its reckoning and a search for what is too old at each insert; hits and bytes by coordinator, and by reason what went; decayed uses of each entry, for warming; the lock's holder, for thread dumps";
-
-const NAMES: [&str; 6] = [
-    "victor lru",
-    "victor lfu",
-    "victor fifo",
-    "moka",
-    "quick_cache",
-    "lru in a mutex",
-];
-
-fn contender(name: &str, size_max: usize) -> Box<dyn Contender> {
-    let ours = |policy| Box::new(Ours(Cache::new(&config(size_max, policy), Instant::now())));
-    match name {
-        "victor lru" => ours(EvictionPolicy::Lru),
-        "victor lfu" => ours(EvictionPolicy::Lfu),
-        "victor fifo" => ours(EvictionPolicy::Fifo),
-        "moka" => Box::new(Moka(
-            moka::sync::Cache::builder()
-                .weigher(|_: &Key, weighed: &Weighed| weighed.bytes as u32)
-                .max_capacity(size_max as u64)
-                .build(),
-        )),
-        "quick_cache" => Box::new(Quick(quick_cache::sync::Cache::with_weighter(
-            KEYS / 10,
-            size_max as u64,
-            Bytes,
-        ))),
-        _ => Box::new(Locked(parking_lot::Mutex::new(Held {
-            lru: lru::LruCache::unbounded(),
-            bytes: 0,
-            size_max,
-        }))),
-    }
-}
 
 fn config(max_size_bytes: usize, eviction_policy: EvictionPolicy) -> checked::Cache {
     checked::Cache {
@@ -203,9 +76,13 @@ fn answer(number: usize, rng: &mut fastrand::Rng) -> Answer {
 }
 
 fn sized(number: usize, length: usize) -> Answer {
+    let key = Key::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes());
+    let created = Instant::now();
     Answer {
-        key: Key::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes()),
+        key,
         entry: Arc::new(Entry {
+            key,
+            expires: created + Duration::from_secs(3600),
             dropped: "".into(),
             status: 200,
             body: Body::Whole(vec![b'x'; length].into()),
@@ -214,9 +91,8 @@ fn sized(number: usize, length: usize) -> Answer {
             model: "gpt-4o-mini".into(),
             usage: Usage::default(),
             upstream_request_id: Some("req_0123456789abcdef0123456789abcdef".into()),
-            created: Instant::now(),
+            created,
             created_at: SystemTime::now(),
-            ttl: Duration::from_secs(3600),
             cost: Cost::default(),
         }),
     }
@@ -249,7 +125,7 @@ fn pin(number: usize) {
 }
 
 /// Plays the trace so many times, in so many threads, each its part of it: hits, and how long it
-/// took.
+/// took from the first one's first call to the last one's last.
 fn play(
     contender: &dyn Contender,
     answers: &[Answer],
@@ -257,46 +133,52 @@ fn play(
     threads: usize,
     times: usize,
 ) -> (u64, Duration) {
-    let hits = AtomicU64::new(0);
-    let started = Instant::now();
-    std::thread::scope(|scope| {
-        let parts = calls.chunks(calls.len().div_ceil(threads));
-        for (number, part) in parts.enumerate() {
-            let hits = &hits;
-            scope.spawn(move || {
-                pin(number);
-                let mut own = 0;
-                for some in std::iter::repeat_n(part, times).flat_map(|it| it.chunks(CALLS_A_TIME))
-                {
-                    let now = Instant::now();
-                    for call in some {
-                        let answer = &answers[*call as usize];
-                        if contender.get(&answer.key, now).is_some() {
-                            own += 1;
-                        } else {
-                            contender.insert(answer, now);
-                        }
-                    }
+    let parts: Vec<&[u32]> = calls.chunks(calls.len().div_ceil(threads)).collect();
+    let all_there = Barrier::new(parts.len());
+    let play_part = &|(number, part): (usize, &[u32])| {
+        pin(number);
+        let mut hits = 0;
+        all_there.wait();
+        let started = Instant::now();
+        for some in std::iter::repeat_n(part, times).flat_map(|it| it.chunks(CALLS_A_TIME)) {
+            let now = Instant::now();
+            for call in some {
+                let answer = &answers[*call as usize];
+                if contender.get(&answer.key, now).is_some() {
+                    hits += 1;
+                } else {
+                    contender.insert(answer, now);
                 }
-                hits.fetch_add(own, Ordering::Relaxed);
-            });
+            }
         }
+        (hits, started, Instant::now())
+    };
+    let played: Vec<(u64, Instant, Instant)> = std::thread::scope(|scope| {
+        let parts = parts.into_iter().enumerate();
+        let threads: Vec<_> = parts
+            .map(|part| scope.spawn(move || play_part(part)))
+            .collect();
+        let joined = threads.into_iter().map(|it| it.join().expect("it plays"));
+        joined.collect()
     });
-    (hits.into_inner(), started.elapsed())
+    let hits = played.iter().map(|(hits, ..)| hits).sum();
+    let first = played.iter().map(|(_, started, _)| *started).min();
+    let last = played.iter().map(|(.., ended)| *ended).max();
+    let took = last.zip(first).map(|(last, first)| last - first);
+    (hits, took.unwrap_or_default())
 }
 
 fn median(numbers: &[f64]) -> f64 {
     let mut numbers = numbers.to_vec();
     numbers.sort_by(f64::total_cmp);
-    numbers[numbers.len() / 2]
+    numbers[(numbers.len() - 1) / 2]
 }
 
-/// The median of some numbers with the lowest and the highest.
+/// The median of some numbers with their quartiles.
 fn spread(mut numbers: Vec<f64>, unit: f64) -> String {
     numbers.sort_by(f64::total_cmp);
-    let at = |index: usize| numbers[index] / unit;
-    let (median, last) = (at(numbers.len() / 2), numbers.len() - 1);
-    format!("{median:.2} ({:.2} to {:.2})", at(0), at(last))
+    let at = |quarter: usize| numbers[(numbers.len() - 1) * quarter / 4] / unit;
+    format!("{:.2} ({:.2} to {:.2})", at(2), at(1), at(3))
 }
 
 /// What is to be measured: those contenders, on so many threads; empty for all.
@@ -323,26 +205,42 @@ fn compare(answers: &[Answer], calls: &[u32], size_max: usize, only: &Only) {
     for round in 0..ROUNDS {
         for threads in THREADS {
             // Each is the first once, and the last once.
-            for turn in 0..NAMES.len() {
-                let name = NAMES[(turn + round) % NAMES.len()];
-                if !only.takes(name, threads) {
-                    continue;
+            let turns = (0..NAMES.len()).map(|turn| NAMES[(turn + round) % NAMES.len()]);
+            let contenders: Vec<_> = turns
+                .filter(|name| only.takes(name, threads))
+                .map(|name| (name, contender(name, size_max)))
+                .collect();
+            let mut hits_of = vec![0; contenders.len()];
+            // A piece each, in turn, for the machine is not as fast in one second as in the next.
+            for piece in calls.chunks(PIECE) {
+                for ((name, contender), hits_of) in contenders.iter().zip(&mut hits_of) {
+                    let (hits, took) = play(&**contender, answers, piece, threads, 1);
+                    *hits_of += hits;
+                    let rate = piece.len() as f64 / took.as_secs_f64();
+                    rates
+                        .entry(("trace", threads, name))
+                        .or_default()
+                        .push(rate);
                 }
-                let contender = contender(name, size_max);
-                let mut add = |what, calls: usize, took: Duration| {
-                    let rate = calls as f64 / took.as_secs_f64();
-                    rates.entry((what, threads, name)).or_default().push(rate);
-                };
-                let (hits, took) = play(&*contender, answers, calls, threads, 1);
-                add("trace", CALLS, took);
+            }
+            for ((name, contender), hits) in contenders.iter().zip(hits_of) {
                 if threads == 1 {
                     let share = hits as f64 / CALLS as f64;
                     hit_rates.entry(name).or_default().push(share);
                 }
-                play(&*contender, answers, &hot, 1, 1);
-                let (hits, took) = play(&*contender, answers, &hot, threads, HOT_PLAYS);
-                assert!(hits > (HOT_PLAYS * CALLS) as u64 / 1000 * 999, "{name}");
-                add("hits only", HOT_PLAYS * CALLS, took);
+                play(&**contender, answers, &hot, 1, 1);
+            }
+            for piece in hot.chunks(PIECE) {
+                for (name, contender) in &contenders {
+                    let (hits, took) = play(&**contender, answers, piece, threads, HOT_PLAYS);
+                    let calls = HOT_PLAYS * piece.len();
+                    assert!(hits as usize > calls / 1000 * 999, "{name}");
+                    let rate = calls as f64 / took.as_secs_f64();
+                    rates
+                        .entry(("hits only", threads, name))
+                        .or_default()
+                        .push(rate);
+                }
             }
         }
     }
@@ -350,18 +248,21 @@ fn compare(answers: &[Answer], calls: &[u32], size_max: usize, only: &Only) {
         println!("hit rate, {name}: {} %", spread(rates, 0.01));
     }
     for ((what, threads, name), own) in &rates {
+        // Beside the other's rate on the same piece: both had the machine as it was then.
         let beside = |others: &[&'static str]| {
             let all = others
                 .iter()
                 .filter_map(|other| rates.get(&(*what, *threads, *other)));
-            let best = all.map(|rates| median(rates)).fold(f64::NAN, f64::max);
-            median(own) / best
+            let best = all.max_by(|one, other| median(one).total_cmp(&median(other)))?;
+            let ratios = own.iter().zip(best).map(|(own, other)| own / other);
+            Some(spread(ratios.collect(), 1.0))
         };
+        let or_none = |ratio: Option<String>| ratio.unwrap_or_else(|| "-".into());
         println!(
-            "{what}, {threads} threads, {name}: {} million calls a second, {:.2} of lru, {:.2} of the best other",
+            "{what}, {threads} threads, {name}: {} million calls a second, {} of lru, {} of the best other",
             spread(own.clone(), 1e6),
-            beside(&NAMES[5..]),
-            beside(&NAMES[3..]),
+            or_none(beside(&NAMES[5..])),
+            or_none(beside(&NAMES[3..])),
         );
     }
 }
@@ -432,11 +333,11 @@ fn growth(policy: EvictionPolicy, threads: u64, (shortest, longest): (f64, f64))
                 while inserted < (CHURN + 1) * MEMORY / threads as usize {
                     let (low, high) = (shortest.ln(), longest.ln());
                     let length = (low + rng.f64() * (high - low)).exp() as usize;
-                    let Answer { mut key, entry } = sized(rng.usize(..), length);
+                    let Answer { entry, .. } = sized(rng.usize(..), length);
                     inserted += entry.bytes();
-                    let _ = cache.insert(key, entry, "bench", Instant::now());
+                    let _ = cache.insert(entry, cache.owner("bench"), Instant::now());
                     // Something is in use for long.
-                    key = Key::from_bytes(*blake3::hash(&[rng.u8(..)]).as_bytes());
+                    let key = Key::from_bytes(*blake3::hash(&[rng.u8(..)]).as_bytes());
                     cache.get(&key, Instant::now());
                 }
             });
@@ -462,6 +363,8 @@ fn growth(policy: EvictionPolicy, threads: u64, (shortest, longest): (f64, f64))
 }
 
 fn main() {
+    // As in the daemon, threads have numbers, which locks keep.
+    victor::thread::adopt("main", victor::thread::Role::Main);
     let mut arguments = std::env::args().skip(1);
     let mut argument = || arguments.next().unwrap_or_default();
     let what = argument();

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The cache beside moka, quick_cache and lru: hit rates on a Zipf trace, calls a second on 1, 2 and
-# 8 threads, what a key costs, and the memory behind the bytes that are counted. Medians of six
-# rounds, with the lowest and the highest.
+# 8 threads, what a key costs, and the memory behind the bytes that are counted. Medians with
+# their quartiles; the contenders take turns, a few hundredths of a second each.
 #
 #   scripts/bench/cache.sh [memory | keys | calls [CONTENDER,... [THREADS]]]
 set -euo pipefail

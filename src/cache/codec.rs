@@ -36,9 +36,8 @@ const FLAG_ID: u8 = 1 << 1;
 const FLAG_USAGE: u8 = 1 << 2;
 const FLAGS: u8 = (FLAG_USAGE << 5) - 1;
 
-/// Appends an entry to `out`, in about its body's length and 200 bytes more, as what is stored
-/// under `key`.
-pub fn encode(key: &Key, entry: &Entry, out: &mut Vec<u8>) {
+/// Appends an entry to `out`, in about its body's length and 200 bytes more.
+pub fn encode(entry: &Entry, out: &mut Vec<u8>) {
     let start = out.len();
     let usage = numbers(&entry.usage);
     let mut flags = 0;
@@ -57,7 +56,7 @@ pub fn encode(key: &Key, entry: &Entry, out: &mut Vec<u8>) {
     let created = entry.created_at.duration_since(UNIX_EPOCH);
     let created = created.unwrap_or_default().as_millis();
     put(out, u64::try_from(created).unwrap_or(u64::MAX));
-    put_duration(out, entry.ttl);
+    put_duration(out, entry.ttl());
     put(out, entry.cost.tokens);
     put_duration(out, entry.cost.time);
     usage.iter().flatten().for_each(|number| put(out, *number));
@@ -79,7 +78,7 @@ pub fn encode(key: &Key, entry: &Entry, out: &mut Vec<u8>) {
             events.iter().for_each(|event| put_bytes(out, event));
         }
     }
-    let checksum = checksum(key, &out[start..]);
+    let checksum = checksum(&entry.key, &out[start..]);
     out.extend(checksum);
 }
 
@@ -127,6 +126,8 @@ pub fn decode(key: &Key, bytes: &[u8], now: Instant, now_wall: SystemTime) -> Op
     let age = age(created_at, now_wall)?;
     let (created, ttl) = reckon_back(now, age, ttl);
     let entry = Entry {
+        key: *key,
+        expires: Entry::end(created, ttl),
         status,
         body,
         content_type,
@@ -143,10 +144,9 @@ pub fn decode(key: &Key, bytes: &[u8], now: Instant, now_wall: SystemTime) -> Op
         dropped,
         created,
         created_at,
-        ttl,
         cost,
     };
-    (entry.expires() > now).then_some(entry)
+    (entry.expires > now).then_some(entry)
 }
 
 const fn numbers(usage: &Usage) -> [Option<u64>; 5] {

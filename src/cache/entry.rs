@@ -1,7 +1,9 @@
 //! A complete answer, as it can be given again.
 
+use std::mem::offset_of;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::key::Key;
 use crate::wire::usage::Usage;
 
 /// Tokens that a model writes in a second, so that time saved can be weighed against tokens
@@ -83,10 +85,15 @@ impl Cost {
 }
 
 /// A complete 2xx answer. It never changes; it is shared as `Arc<Entry>`.
+// In this order: what every lookup reads is in one line of memory with the counters of the `Arc`,
+// and what `bytes` adds up in the next two.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct Entry {
-    /// 200 to 299.
-    pub status: u16,
+    /// The calls that it is the answer to.
+    pub key: Key,
+    /// From when on it must not be given any more; see [`Entry::end`].
+    pub expires: Instant,
     /// What was answered.
     pub body: Body,
     /// The header of that name.
@@ -95,21 +102,26 @@ pub struct Entry {
     pub provider: Box<str>,
     /// With which model, in the provider's words.
     pub model: Box<str>,
-    /// What it was billed as.
-    pub usage: Usage,
     /// What the provider calls the call.
     pub upstream_request_id: Option<Box<str>>,
     /// The names of what the provider was not told, or the caller cannot be; empty for nothing.
     pub dropped: Box<str>,
-    /// When it was complete. Its age and end are reckoned from here.
+    /// When it was complete. Its age is reckoned from here.
     pub created: Instant,
     /// The same for people and for storing.
     pub created_at: SystemTime,
-    /// How long it may be given again. Beyond ten years is ten years.
-    pub ttl: Duration,
     /// What it took.
     pub cost: Cost,
+    /// What it was billed as.
+    pub usage: Usage,
+    /// 200 to 299.
+    pub status: u16,
 }
+
+const _: () = assert!(
+    offset_of!(Entry, body) == 64 - 2 * size_of::<usize>(),
+    "with the counters of the `Arc`, key and end are a line of memory"
+);
 
 impl AsRef<[u8]> for Entry {
     /// What was answered.
@@ -124,13 +136,20 @@ impl Entry {
         now.saturating_duration_since(self.created)
     }
 
-    /// From when on it must not be given any more.
-    pub fn expires(&self) -> Instant {
-        let end = self.created.checked_add(self.ttl.min(TTL_MAX));
-        end.unwrap_or(self.created)
+    /// From when on an answer that was complete at `created` must not be given, if it may be for
+    /// `ttl`. Beyond ten years is ten years; it is `created` itself where an [`Instant`] does not
+    /// reach so far.
+    pub fn end(created: Instant, ttl: Duration) -> Instant {
+        let end = created.checked_add(ttl.min(TTL_MAX));
+        end.unwrap_or(created)
     }
 
-    /// The memory that it takes in a cache, its key and its place there included: each allocation
+    /// How long it may be given, from its first moment on; ten years at most.
+    pub fn ttl(&self) -> Duration {
+        self.expires.saturating_duration_since(self.created)
+    }
+
+    /// The memory that it takes in a cache, its place there included: each allocation
     /// as big as the allocator makes it.
     pub fn bytes(&self) -> usize {
         // An `Arc` has two counters in front.

@@ -58,6 +58,8 @@ pub struct Keeper {
     /// When their scores were read.
     began: Instant,
     last: Mutex<LastSave>,
+    /// How often it was cleared.
+    clears: AtomicU64,
     /// What had been looked up and stored at the last save: a cache that nobody uses is not saved.
     used: AtomicU64,
     stop: Mutex<Option<(Sender<()>, Handle)>>,
@@ -86,6 +88,7 @@ impl Keeper {
             dormant: Mutex::new("cache.dormant", HashMap::new()),
             began: Instant::now(),
             last: Mutex::new("cache.last_save", LastSave::default()),
+            clears: AtomicU64::new(0),
             used: AtomicU64::new(0),
             stop: Mutex::new("cache.keeper", None),
         });
@@ -114,8 +117,8 @@ impl Keeper {
         self.last.lock().clone()
     }
 
-    /// Brings back up to `items` of a coordinator's most valuable stored answers. `progress` is told
-    /// after every page how many were looked at.
+    /// Brings back up to `items` of a coordinator's most valuable stored answers. `progress` is
+    /// told after every page how many were looked at.
     ///
     /// # Errors
     /// The database does not answer.
@@ -126,18 +129,26 @@ impl Keeper {
         progress: &mut dyn FnMut(u64),
     ) -> Result<Warmed, StoreError> {
         let mut warmed = Warmed::default();
+        let clears = self.clears();
         self.read(Some(coordinator), items, &mut |mark, entry| {
-            self.bring_back(mark, entry, &mut warmed);
+            self.bring_back(mark, entry, &mut warmed, clears);
             progress(warmed.held.count + warmed.skipped);
         })?;
         Ok(warmed)
     }
 
-    /// Forgets what is stored of a coordinator, or all of it.
+    /// Forgets what is stored of a coordinator, or all of it, once `sweep` has taken it out of the
+    /// cache. What is being brought back meanwhile is not.
     ///
     /// # Errors
     /// The database does not answer: what it still holds may come back at the next start.
-    pub fn clear(&self, coordinator: Option<&str>) -> Result<u64, StoreError> {
+    pub fn clear(
+        &self,
+        coordinator: Option<&str>,
+        sweep: &mut dyn FnMut(),
+    ) -> Result<u64, StoreError> {
+        self.clears.fetch_add(1, Ordering::AcqRel);
+        sweep();
         self.dormant
             .lock()
             .retain(|_, mark| coordinator.is_some_and(|name| *mark.coordinator != *name));
@@ -158,12 +169,16 @@ impl Keeper {
     fn recall(&self, warms: bool, known: &[String]) {
         let mut warmed = Warmed::default();
         let began = Instant::now();
+        let clears = self.clears();
         let read = self.read(None, self.items, &mut |mark, entry| {
             let is_known = known.iter().any(|name| **name == *mark.coordinator);
             if warms && is_known {
-                self.bring_back(mark, entry, &mut warmed);
+                self.bring_back(mark, entry, &mut warmed, clears);
             } else if is_known && entry.is_some() {
-                self.dormant.lock().insert(Key::from_bytes(mark.key), mark);
+                let mut dormant = self.dormant.lock();
+                if self.clears() == clears {
+                    dormant.insert(Key::from_bytes(mark.key), mark);
+                }
             }
         });
         match read {
@@ -203,17 +218,30 @@ impl Keeper {
         Ok(())
     }
 
-    fn bring_back(&self, mark: CacheMark, entry: Option<Entry>, warmed: &mut Warmed) {
+    fn clears(&self) -> u64 {
+        self.clears.load(Ordering::Acquire)
+    }
+
+    /// Puts an answer into the cache that is not there, unless it was cleared since it was read,
+    /// `clears` times by then.
+    fn bring_back(&self, mark: CacheMark, entry: Option<Entry>, warmed: &mut Warmed, clears: u64) {
         let key = Key::from_bytes(mark.key);
         let now = Instant::now();
-        let Some(entry) = entry.filter(|_| self.cache.peek(&key, now).is_none()) else {
+        let is_lacking =
+            |_: &Entry| self.clears() == clears && self.cache.peek(&key, now).is_none();
+        let Some(entry) = entry.filter(is_lacking) else {
             warmed.skipped += 1;
             return;
         };
         let bytes = entry.bytes() as u64;
-        let stored = self
-            .cache
-            .insert(key, Arc::new(entry), &mark.coordinator, now);
+        let owner = self.cache.owner(&mark.coordinator);
+        let stored = self.cache.insert(Arc::new(entry), owner, now);
+        // A clear that has missed it was counted before it came to the shard, and is seen now.
+        if self.clears() != clears {
+            self.cache.remove(&key);
+            warmed.skipped += 1;
+            return;
+        }
         self.dormant.lock().remove(&key);
         match stored.outcome {
             Outcome::Stored | Outcome::Replaced => {
@@ -259,13 +287,13 @@ impl Keeper {
         // Dormant ones are stored already; of the others the answers are at hand.
         let by_key: HashMap<[u8; 32], Arc<Entry>> = ranked
             .into_iter()
-            .map(|it| (*it.key.as_bytes(), it.entry))
+            .map(|it| (*it.entry.key.as_bytes(), it.entry))
             .collect();
         let keys: Vec<[u8; 32]> = marks.iter().map(|mark| mark.key).collect();
         let bodies = move |place: usize, out: &mut Vec<u8>| {
             let entry = keys.get(place).and_then(|key| by_key.get(key));
             entry.is_some_and(|entry| {
-                codec::encode(&Key::from_bytes(keys[place]), entry, out);
+                codec::encode(entry, out);
                 true
             })
         };
@@ -321,9 +349,9 @@ impl Keeper {
 
 fn mark_of(ranked: &Ranked) -> CacheMark {
     let created = millis(ranked.entry.created_at);
-    let ttl = u64::try_from(ranked.entry.ttl.as_millis()).unwrap_or(u64::MAX);
+    let ttl = u64::try_from(ranked.entry.ttl().as_millis()).unwrap_or(u64::MAX);
     CacheMark {
-        key: *ranked.key.as_bytes(),
+        key: *ranked.entry.key.as_bytes(),
         coordinator: Arc::clone(&ranked.coordinator),
         created,
         expires: created.saturating_add(ttl),

@@ -89,7 +89,7 @@ impl Key {
     }
 
     /// Eight of its bytes, which are as good as any hash of it: the first to choose a shard, the
-    /// second a bucket.
+    /// lower half of the second a cell of its index.
     pub(super) fn word(&self, index: usize) -> u64 {
         let (words, _) = self.0.as_chunks::<8>();
         u64::from_le_bytes(words[index])

@@ -17,11 +17,13 @@ pub mod store;
 mod coordinators;
 mod expiry;
 mod heat;
+mod index;
 mod shard;
-mod slab;
+mod slots;
 #[cfg(test)]
 mod tests;
 
+pub use coordinators::Owner;
 pub use entry::{Body, Cost, Entry, Events};
 pub use key::{Key, Place};
 pub use store::{Cache, Ranked, Swept};
@@ -128,7 +130,7 @@ pub struct Stats {
     pub refused: u64,
     /// What went, by [`Reason`].
     by_reason: [Amount; 3],
-    /// The coordinators that have ever inserted.
+    /// The coordinators that have ever been.
     pub coordinators: Vec<CoordinatorStats>,
 }
 

@@ -6,8 +6,9 @@
 //! first reserves its bytes, and evicts until it could: from its own shard if that is full, else
 //! from the fullest. What a shard has evicted beyond the need stays reserved for its next insert,
 //! a little of it, so that most inserts leave the common count alone. So the bound holds at every
-//! moment, and evicting is nearly as exact as if there were one shard. No thread ever holds two of
-//! the locks.
+//! moment, and evicting is nearly as exact as if there were one shard. What has gone and waits to
+//! be freed with others is beyond the bound, by 1.6 % at most. No thread ever holds two of the
+//! locks.
 //!
 //! Start at [`Cache::get`] and [`Cache::insert`].
 
@@ -18,10 +19,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use super::coordinators::Coordinators;
+use super::coordinators::{Coordinators, Owner};
 use super::entry::Entry;
 use super::key::Key;
-use super::shard::{EVICTED_AT_ONCE, Found, Gone, Shard, Terms, Worth};
+use super::shard::{EVICTED_AT_ONCE, Shard, Terms, Worth};
 use super::{Amount, CoordinatorStats, Evicted, Outcome, Stats};
 use crate::config::checked;
 use crate::procfs;
@@ -39,11 +40,12 @@ const ENTRY_PART: usize = 8;
 /// The biggest entry in any cache: 4 GiB less a byte.
 const ENTRY_MAX: usize = u32::MAX as usize;
 
-/// What a shard may keep in spare, as a part of an even share: 1.6 % of the cache if all do.
+/// What a shard may keep in spare, within the bound, and what of it may have gone and not be freed,
+/// beyond the bound, each as a part of an even share: 1.6 % of the cache if all do.
 const SPARE_PART: usize = 64;
 
 /// Slots that are looked at before the lock is given up in between.
-const SLOTS_AT_ONCE: u32 = 256;
+const SLOTS_AT_ONCE: u32 = 64;
 
 /// A shard alone in its cache lines, so that one's lock does not slow its neighbour's. (128 bytes:
 /// x86 fetches lines in pairs.)
@@ -60,6 +62,12 @@ pub struct Cache {
     /// What is in or reserved, in bytes.
     used: AtomicUsize,
     size_max: usize,
+    /// From which bytes on a shard evicts from itself for what it takes in: seven eighths of what
+    /// it holds if all hold the same. So most inserts take one lock, and none falls far behind.
+    share: usize,
+    /// The bytes that a shard keeps in spare from one insert to the next, and those that have gone
+    /// and need not be freed yet.
+    pub(super) keeps_max: usize,
     coordinators: Coordinators,
     refused: AtomicU64,
 }
@@ -67,8 +75,6 @@ pub struct Cache {
 /// An entry that [`Cache::top`] chose.
 #[derive(Clone, Debug)]
 pub struct Ranked {
-    /// Its key.
-    pub key: Key,
     /// Itself.
     pub entry: Arc<Entry>,
     /// Whose it is.
@@ -97,6 +103,11 @@ impl Cache {
             places: (0..shards).map(place).collect(),
             used: AtomicUsize::new(0),
             size_max: config.max_size_bytes,
+            share: match shards {
+                1 => config.max_size_bytes,
+                _ => config.max_size_bytes / shards / 8 * 7,
+            },
+            keeps_max: config.max_size_bytes / shards / SPARE_PART,
             coordinators: Coordinators::new(),
             refused: AtomicU64::new(0),
         }
@@ -104,16 +115,20 @@ impl Cache {
 
     /// The answer that is stored under `key` and not too old. One short lock, nothing copied.
     pub fn get(&self, key: &Key, now: Instant) -> Option<Arc<Entry>> {
-        let place = self.place(key);
-        let found = place.shard.lock().get(key, now);
-        match found {
-            Found::Entry(entry) => Some(entry),
-            Found::Nothing => None,
-            Found::Old => {
-                self.expire_one(key, now);
-                None
-            }
+        let mut shard = self.place(key).shard.lock();
+        let Some((slot, entry)) = shard.find(key) else {
+            shard.misses += 1;
+            return None;
+        };
+        if entry.expires <= now {
+            shard.misses += 1;
+            drop(shard);
+            self.expire_one(key, now);
+            return None;
         }
+        shard.hit(slot, now);
+        drop(shard);
+        Some(entry)
     }
 
     /// As [`Cache::get`], without counting it as a use or a lookup.
@@ -123,66 +138,75 @@ impl Cache {
 
     #[cold]
     fn expire_one(&self, key: &Key, now: Instant) {
-        let mut gone = Gone::default();
         let place = self.place(key);
-        place.with(|shard| {
-            shard.expire_one(key, now, &mut gone);
-            self.give_back(shard, self.spare_max());
+        self.with(place, self.keeps_max, |shard| {
+            shard.expire_one(key, now, &mut Evicted::default());
         });
     }
 
-    /// Stores an answer, in place of an older one of the same key, and evicts what there is no
+    /// Takes out the answer to a call, as one that is cleared.
+    pub fn remove(&self, key: &Key) {
+        self.with(self.place(key), 0, |shard| {
+            shard.clear_one(key, &mut Evicted::default());
+        });
+    }
+
+    /// Who is to be named to [`Cache::insert`] for a coordinator of that name.
+    pub fn owner(&self, coordinator: &str) -> Owner {
+        self.coordinators.owner(coordinator)
+    }
+
+    /// Stores an answer under its key, in place of an older one, and evicts what there is no
     /// room for.
-    pub fn insert(&self, key: Key, entry: Arc<Entry>, coordinator: &str, now: Instant) -> Evicted {
+    pub fn insert(&self, entry: Arc<Entry>, owner: Owner, now: Instant) -> Evicted {
         let bytes = entry.bytes();
-        let small = u32::try_from(bytes).ok();
-        let small = small.filter(|_| bytes <= self.entry_max());
-        let number = small.and_then(|_| self.coordinators.number(coordinator));
-        let (Some(small), Some(coordinator)) = (small, number) else {
+        let (Some(coordinator), true) = (owner.number(), bytes <= self.entry_max()) else {
             return self.refuse(Evicted::default());
         };
-        let terms = Terms {
-            coordinator,
-            bytes: small,
-            expires: entry.expires(),
-            now,
-        };
         let mut evicted = Evicted::default();
-        if terms.expires <= terms.now {
+        if entry.expires <= now {
             evicted.outcome = Outcome::Expired;
             return evicted;
         }
+        let terms = Terms {
+            coordinator,
+            // `ENTRY_MAX` is one.
+            bytes: bytes as u32,
+        };
+        let place = self.place(&entry.key);
         let mut incoming = Some(entry);
-        let mut gone = Gone::default();
-        let place = self.place(&key);
-        let is_in = place.with(|shard| {
-            if shard.replace(&key, &mut gone) {
-                evicted.outcome = Outcome::Replaced;
-            }
-            shard.expire(terms.now, &mut gone);
-            let is_reserved = self.make_room(shard, bytes, self.share(), &mut gone);
-            self.give_back(shard, self.spare_max());
-            if let Some(entry) = incoming.take_if(|_| is_reserved) {
-                shard.insert(key, entry, terms);
-            }
-            is_reserved
+        self.with(place, self.keeps_max, |shard| {
+            let Some(entry) = incoming.take() else { return };
+            shard.expire(now, &mut evicted);
+            let inserted = shard.insert(entry, terms, &mut evicted, |shard, evicted| {
+                self.make_room(shard, bytes, self.share, evicted)
+            });
+            incoming = inserted.err();
         });
-        evicted.take(&gone);
-        drop(gone);
-        if is_in {
-            return evicted;
+        match incoming {
+            None => evicted,
+            Some(entry) => self.insert_elsewhere(place, entry, terms, evicted),
         }
-        if !self.reserve_elsewhere(bytes, &mut evicted) {
+    }
+
+    /// The same where the shard itself had too little to give.
+    #[cold]
+    fn insert_elsewhere(
+        &self,
+        place: &Place,
+        entry: Arc<Entry>,
+        terms: Terms,
+        mut evicted: Evicted,
+    ) -> Evicted {
+        if !self.reserve_elsewhere(terms.bytes as usize, &mut evicted) {
             return self.refuse(evicted);
         }
-        let mut gone = Gone::default();
-        place.with(|shard| {
-            // Another thread may have stored the same call's answer meanwhile.
-            shard.replace(&key, &mut gone);
-            self.give_back(shard, self.spare_max());
-            if let Some(entry) = incoming.take() {
-                shard.insert(key, entry, terms);
-            }
+        let mut replaced = Evicted::default();
+        self.with(place, self.keeps_max, |shard| {
+            // Its bytes are reserved. Another thread may have stored the same call's answer
+            // meanwhile.
+            let inserted = shard.insert(entry, terms, &mut replaced, |_, _| true);
+            debug_assert!(inserted.is_ok(), "there is room for it");
         });
         evicted
     }
@@ -195,7 +219,7 @@ impl Cache {
 
     /// Frees what is too old, though nobody asks for it.
     pub fn purge(&self, now: Instant) -> Swept {
-        self.walk(&|shard, slots, gone| shard.purge(slots, now, gone))
+        self.walk(&|shard, slots, evicted| shard.purge(slots, now, evicted))
     }
 
     /// Takes out all entries; those that are inserted meanwhile may stay.
@@ -266,7 +290,6 @@ impl Cache {
         let ranked = |Reverse(ByScore(worth)): Reverse<ByScore>| {
             let coordinator = names.get(worth.coordinator as usize)?;
             Some(Ranked {
-                key: worth.key,
                 entry: worth.entry,
                 coordinator: Arc::clone(coordinator),
                 score: worth.score,
@@ -307,21 +330,24 @@ impl Cache {
         &self.places[key.word(0) as usize & (self.places.len() - 1)]
     }
 
-    /// From which bytes on a shard evicts from itself for what it takes in: seven eighths of what
-    /// it holds if all hold the same. So most inserts take one lock, and none falls far behind.
-    fn share(&self) -> usize {
-        match self.places.len() {
-            1 => self.size_max,
-            shards => self.size_max / shards / 8 * 7,
-        }
-    }
-
-    /// The bytes that a shard keeps in spare from one insert to the next.
-    pub(super) fn spare_max(&self) -> usize {
-        self.size_max / self.places.len() / SPARE_PART
+    /// Works on a shard under its lock. Then gives back what it has in spare above `keeps` bytes,
+    /// and frees what has gone, if it is enough to be freed together or above `keeps`.
+    #[inline(always)]
+    fn with<R>(&self, place: &Place, keeps: usize, work: impl FnOnce(&mut Shard) -> R) -> R {
+        let mut shard = place.shard.lock();
+        shard.settle();
+        let result = work(&mut shard);
+        self.give_back(&mut shard, keeps);
+        let bytes = shard.bytes + shard.spare;
+        place.bytes.store(bytes, Ordering::Relaxed);
+        let gone = shard.take_gone(keeps);
+        drop(shard);
+        drop(gone);
+        result
     }
 
     /// Gives back what a shard has in spare above `keeps`.
+    #[inline]
     fn give_back(&self, shard: &mut Shard, keeps: usize) {
         if shard.spare > keeps {
             let bytes = shard.spare - keeps;
@@ -342,8 +368,15 @@ impl Cache {
 
     /// Reserves so many bytes, if need be by evicting from `shard` as long as that would hold more
     /// than `share`. False if that was not enough, or would take long; what was freed is in spare.
-    fn make_room(&self, shard: &mut Shard, bytes: usize, share: usize, gone: &mut Gone) -> bool {
-        let before = gone.count();
+    #[inline(always)]
+    fn make_room(
+        &self,
+        shard: &mut Shard,
+        bytes: usize,
+        share: usize,
+        evicted: &mut Evicted,
+    ) -> bool {
+        let mut left = EVICTED_AT_ONCE;
         loop {
             // What has gone makes place for what comes.
             if let Some(left) = shard.spare.checked_sub(bytes) {
@@ -355,10 +388,10 @@ impl Cache {
                 return true;
             }
             let is_full = shard.bytes + bytes > share;
-            let goes_on = is_full && gone.count() < before + EVICTED_AT_ONCE;
-            if !goes_on || !shard.evict(gone) {
+            if left == 0 || !is_full || !shard.evict(evicted) {
                 return false;
             }
+            left -= 1;
         }
     }
 
@@ -370,15 +403,11 @@ impl Cache {
             let Some(fullest) = self.places.iter().max_by_key(load) else {
                 return false;
             };
-            let mut gone = Gone::default();
-            let (is_reserved, has_helped) = fullest.with(|shard| {
-                let is_reserved = self.make_room(shard, bytes, 0, &mut gone);
+            let (is_reserved, has_helped) = self.with(fullest, 0, |shard| {
+                let is_reserved = self.make_room(shard, bytes, 0, evicted);
                 let has_helped = shard.spare > 0;
-                // To whoever needs it, wherever that is.
-                self.give_back(shard, 0);
                 (is_reserved, has_helped)
             });
-            evicted.take(&gone);
             if is_reserved || !has_helped {
                 return is_reserved;
             }
@@ -394,49 +423,24 @@ impl Cache {
     }
 
     fn sweep(&self, of: Option<u16>) -> Swept {
-        self.walk(&|shard, slots, gone| shard.sweep(slots, of, gone))
+        self.walk(&|shard, slots, evicted| shard.sweep(slots, of, evicted))
     }
 
-    /// Goes over all slots, a few of them under each hold of a lock, while `step` says that there are
-    /// more; returns what has gone.
-    fn walk(&self, step: &dyn Fn(&mut Shard, Range<u32>, &mut Gone) -> bool) -> Swept {
-        let mut swept = Swept::default();
+    /// Goes over all slots, a few of them under each hold of a lock, while `step` says that there
+    /// are more; returns what has gone.
+    fn walk(&self, step: &dyn Fn(&mut Shard, Range<u32>, &mut Evicted) -> bool) -> Swept {
+        let mut evicted = Evicted::default();
         for place in &self.places {
             for start in (0..u32::MAX).step_by(SLOTS_AT_ONCE as usize) {
                 let slots = start..start.saturating_add(SLOTS_AT_ONCE);
-                let mut gone = Gone::default();
-                let is_more = place.with(|shard| {
-                    let is_more = step(shard, slots, &mut gone);
-                    self.give_back(shard, 0);
-                    is_more
-                });
-                gone.by_reason.iter().for_each(|amount| swept.sum(*amount));
+                let is_more = self.with(place, 0, |shard| step(shard, slots, &mut evicted));
                 if !is_more {
                     break;
                 }
             }
         }
-        swept
-    }
-}
-
-impl Place {
-    /// Works on the shard under its lock.
-    fn with<R>(&self, work: impl FnOnce(&mut Shard) -> R) -> R {
-        let mut shard = self.shard.lock();
-        shard.settle();
-        let result = work(&mut shard);
-        self.bytes
-            .store(shard.bytes + shard.spare, Ordering::Relaxed);
-        result
-    }
-}
-
-impl Evicted {
-    fn take(&mut self, gone: &Gone) {
-        for (sum, own) in self.by_reason.iter_mut().zip(gone.by_reason) {
-            sum.sum(own);
-        }
+        let swept = evicted.by_reason.into_iter();
+        swept.fold(Swept::default(), Amount::plus)
     }
 }
 
@@ -446,7 +450,7 @@ struct ByScore(Worth);
 impl Ord for ByScore {
     fn cmp(&self, other: &Self) -> Order {
         let score = self.0.score.total_cmp(&other.0.score);
-        score.then_with(|| other.0.key.cmp(&self.0.key))
+        score.then_with(|| other.0.entry.key.cmp(&self.0.entry.key))
     }
 }
 

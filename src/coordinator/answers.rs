@@ -11,13 +11,14 @@ use std::time::{Instant, SystemTime};
 
 use super::call::Call;
 use super::caller::Caller;
+use super::clears::Clears;
 use super::evictions::Evictions;
 use super::flight::{Flight, Joined};
 use super::ledger::Ledger;
 use super::replay::{self, Given};
 use super::shared;
 use super::terms::{Policy, Shape, Terms};
-use crate::cache::{Body, Cache, Cost, Entry, Key, Swept};
+use crate::cache::{Body, Cache, Cost, Entry, Key, Owner, Swept};
 use crate::cancel::Reason;
 use crate::config::CheckedConfig;
 use crate::config::checked::{self, Price};
@@ -41,7 +42,7 @@ pub struct Answers {
     flights: Mutex<HashMap<Key, Arc<Flight>>>,
     /// Flights that have ended.
     landed: AtomicU64,
-    clears: AtomicU64,
+    clears: Clears,
     evictions: Evictions,
     /// Calls that wait for others' answers.
     pub(super) followers: AtomicI64,
@@ -85,7 +86,7 @@ impl Answers {
             shared,
             flights: Mutex::new("answers.flights", HashMap::new()),
             landed: AtomicU64::new(0),
-            clears: AtomicU64::new(0),
+            clears: Clears::new(),
             evictions: Evictions::new(config.eviction_policy),
             followers: AtomicI64::new(0),
         })
@@ -106,19 +107,19 @@ impl Answers {
         self.evictions.flush();
     }
 
-    /// Takes all answers out of the cache, or those of one coordinator. What is on its way by now is
-    /// not kept.
+    /// Takes all answers out of the cache, or those of one coordinator. What is on its way by now
+    /// is not kept, and what other instances have from before is not taken from them.
     pub fn clear(&self, coordinator: Option<&str>) -> Swept {
-        self.clears.fetch_add(1, Ordering::AcqRel);
+        self.clears.note(coordinator, SystemTime::now());
         match coordinator {
             None => self.cache.clear(),
             Some(name) => self.cache.remove_coordinator(name),
         }
     }
 
-    /// How often answers were cleared.
-    pub(super) fn clears(&self) -> u64 {
-        self.clears.load(Ordering::Acquire)
+    /// What has been cleared.
+    pub(super) const fn clears(&self) -> &Clears {
+        &self.clears
     }
 
     /// What tokens of that model cost in dollars; 0 where that is not configured.
@@ -195,6 +196,7 @@ impl Answers {
             Policy {
                 cache: &self.config,
                 coordinator: call.coordinator.config(),
+                owner: call.coordinator.owner,
             },
             call.endpoint,
             &decoded.scanned,
@@ -298,6 +300,8 @@ impl Answers {
         let now = Instant::now();
         let usage = ledger.usage;
         let entry = Arc::new(Entry {
+            key: terms.key,
+            expires: Entry::end(now, terms.ttl),
             status: 200,
             body,
             content_type: content_type.into(),
@@ -311,30 +315,35 @@ impl Answers {
             dropped: ledger.dropped.as_str().into(),
             created: now,
             created_at: SystemTime::now(),
-            ttl: terms.ttl,
             cost: Cost {
                 tokens: usage.input.unwrap_or(0) + usage.output.unwrap_or(0),
                 time: ledger.spent,
             },
         });
-        if self.clears() == clears {
-            self.take_in(&terms.key, &entry, ledger.coordinator_name());
-        }
+        self.take_in(&entry, terms.owner, clears);
         entry
     }
 
     /// Gives other instances what was kept.
-    pub(super) fn share(&self, terms: &Terms, entry: &Entry) {
+    pub(super) fn share(&self, entry: &Entry) {
         if let Some(shared) = &self.shared {
-            shared::put(shared, &terms.key, entry);
+            shared::put(shared, entry);
         }
     }
 
-    /// Puts an answer into the cache.
-    pub(super) fn take_in(&self, key: &Key, entry: &Arc<Entry>, coordinator: &str) {
+    /// Puts an answer into the cache, unless answers were cleared since it was asked for, `clears`
+    /// times by then.
+    pub(super) fn take_in(&self, entry: &Arc<Entry>, owner: Owner, clears: u64) {
+        if self.clears.count() != clears {
+            return;
+        }
         let now = Instant::now();
-        let evicted = self.cache.insert(*key, Arc::clone(entry), coordinator, now);
+        let evicted = self.cache.insert(Arc::clone(entry), owner, now);
         self.evictions.tell(&evicted);
+        // A clear that has missed it was counted before it came to the shard, and is seen now.
+        if self.clears.count() != clears {
+            self.cache.remove(&entry.key);
+        }
     }
 }
 

@@ -27,8 +27,8 @@ use crate::sync::Mutex;
 use crate::wire::Endpoint;
 
 /// What is remembered of a stream at most, for those who come late and for the cache. Beyond that
-/// nobody can join, and the answer is not kept. Half of what a client may leave unread, so that all of
-/// it can be sent at once.
+/// nobody can join, and the answer is not kept. Half of what a client may leave unread, so that all
+/// of it can be sent at once.
 pub(super) const LOG_BYTES_MAX: usize = front::OUTBOX_BYTES_MAX / 2;
 /// What one who comes late is sent at a time.
 const CATCH_UP_BYTES: usize = 256 << 10;
@@ -123,7 +123,7 @@ impl Flight {
             answers: Arc::clone(answers),
             terms: *terms,
             endpoint: call.endpoint,
-            clears: answers.clears(),
+            clears: answers.clears().count(),
             joined_until: now + left / 2,
             cancel: Arc::new(Cancel::new()),
             leader_left: Arc::default(),
@@ -302,7 +302,9 @@ impl Flight {
 
     /// Gives other instances what was kept.
     pub(super) fn share(&self, entry: &Entry) {
-        self.answers.share(&self.terms, entry);
+        if self.answers.clears().count() == self.clears {
+            self.answers.share(entry);
+        }
     }
 
     /// One caller less, who was answered or has left.

@@ -12,6 +12,7 @@ pub mod call;
 pub mod caller;
 mod cast;
 pub mod chat;
+mod clears;
 pub mod embedding;
 mod evictions;
 mod flight;
@@ -45,6 +46,7 @@ use self::batch::Batcher;
 use self::call::Call;
 use self::caller::Caller;
 use self::pool::{Full, Gauges, Pool, PoolOptions};
+use crate::cache::Owner;
 use crate::compute::Compute;
 use crate::config::checked;
 use crate::metrics::{CoordinatorMetrics, Metrics, Rejection};
@@ -68,6 +70,8 @@ pub struct Coordinator {
     process: Arc<Metrics>,
     store: Arc<Store>,
     answers: Arc<Answers>,
+    /// Who it is to the cache.
+    owner: Owner,
     /// Workers that wait for the answers of other instances.
     waiting_for_others: AtomicUsize,
     compute: Arc<Compute>,
@@ -113,6 +117,7 @@ impl Coordinator {
             process,
             store: Arc::clone(store),
             answers: Arc::clone(answers),
+            owner: answers.cache().owner(name),
             waiting_for_others: AtomicUsize::new(0),
             compute: Arc::clone(compute),
             batcher: Batcher::new(),
@@ -157,7 +162,8 @@ impl Coordinator {
     }
 
     /// Answers a call from the cache, has it wait for the answer to an equal one or for others that
-    /// it can be merged with, or queues it for a worker; or answers it at once with 503 and `retry-after`.
+    /// it can be merged with, or queues it for a worker; or answers it at once with 503 and
+    /// `retry-after`.
     pub fn submit(self: &Arc<Self>, call: Box<Call>) {
         let mut call = match call.decoded {
             None => call,

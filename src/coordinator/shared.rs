@@ -2,9 +2,9 @@
 //!
 //! A worker that has a call to ask for looks at the cache that instances share first, and takes the
 //! claim on its key, so that equal calls at several instances are one call to the provider. Looking
-//! takes the shared cache's own time-out at most. Only while another instance is asking for the same
-//! answer does a worker wait longer, ten seconds at most, and never more than a quarter of them. No
-//! call fails by any of it. Start at [`ask_others`].
+//! takes the shared cache's own time-out at most. Only while another instance is asking for the
+//! same answer does a worker wait longer, ten seconds at most, and never more than a quarter of
+//! them. No call fails by any of it. Start at [`ask_others`].
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,7 +15,7 @@ use super::call::Call;
 use super::caller::Caller;
 use super::ledger::Ledger;
 use super::terms::Terms;
-use crate::cache::{Entry, Key, codec};
+use crate::cache::{Entry, codec};
 use crate::metrics::Cached;
 use crate::provider::shared_cache::{Claim, Found, SharedCache, Token};
 
@@ -23,10 +23,11 @@ use crate::provider::shared_cache::{Claim, Found, SharedCache, Token};
 const WAIT_MAX: Duration = Duration::from_secs(10);
 /// The same of a stream's caller: the answer of another instance comes at its end only.
 const STREAM_WAIT_MAX: Duration = Duration::from_secs(1);
-/// How long a claim holds that is not given back, its holder having died: others wait in vain for as
-/// long, and those whose answer takes longer are asked for twice.
+/// How long a claim holds that is not given back, its holder having died: others wait in vain for
+/// as long, and those whose answer takes longer are asked for twice.
 const CLAIM_MAX: Duration = Duration::from_secs(30);
-/// Of a coordinator's workers so many may wait for other instances: one of so many, and at least one.
+/// Of a coordinator's workers so many may wait for other instances: one of so many, and at least
+/// one.
 const WAITERS_SHARE: usize = 4;
 
 /// What is to be done with a call.
@@ -102,21 +103,27 @@ fn look(shared: &SharedCache, terms: &Terms, call: &Call) -> (Option<Vec<u8>>, O
     }
 }
 
-/// The entry that another instance has put, taken into this one's cache.
+/// The entry that another instance has put, taken into this one's cache; `None` if it is damaged,
+/// too old, or was cleared here.
 fn recall(answers: &Answers, terms: &Terms, call: &Call, bytes: &[u8]) -> Option<Arc<Entry>> {
     let now = Instant::now();
     let entry = Arc::new(codec::decode(&terms.key, bytes, now, SystemTime::now())?);
+    let coordinator = call.coordinator.name();
+    let clears = answers.clears().count();
+    if answers.clears().covers(coordinator, entry.created_at) {
+        return None;
+    }
     let is_young = terms.age_max.is_none_or(|most| entry.age(now) <= most);
     let own = answers.cache().peek(&terms.key, now);
     if own.is_none_or(|own| own.created < entry.created) {
-        answers.take_in(&terms.key, &entry, call.coordinator.name());
+        answers.take_in(&entry, terms.owner, clears);
     }
     is_young.then_some(entry)
 }
 
 /// Gives other instances an answer.
-pub(super) fn put(shared: &SharedCache, key: &Key, entry: &Entry) {
+pub(super) fn put(shared: &SharedCache, entry: &Entry) {
     let mut bytes = Vec::new();
-    codec::encode(key, entry, &mut bytes);
-    shared.put(key.as_bytes(), &bytes, entry.ttl);
+    codec::encode(entry, &mut bytes);
+    shared.put(entry.key.as_bytes(), &bytes, entry.ttl());
 }

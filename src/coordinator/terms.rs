@@ -1,10 +1,11 @@
 //! On what terms a call may share an answer: under which key, in which shape, for how long.
 //!
-//! Pure, but for what the thread [remembers](super::memo). Start at [`Terms::of`]; a call without terms goes past the cache.
+//! Pure, but for what the thread [remembers](super::memo). Start at [`Terms::of`]; a call without
+//! terms goes past the cache.
 
 use std::time::Duration;
 
-use crate::cache::{Key, Place};
+use crate::cache::{Key, Owner, Place};
 use crate::config::checked;
 use crate::front::Request;
 use crate::wire::Endpoint;
@@ -40,6 +41,7 @@ impl Shape {
 pub struct Policy<'a> {
     pub cache: &'a checked::Cache,
     pub coordinator: &'a checked::Coordinator,
+    pub owner: Owner,
 }
 
 /// See the module.
@@ -47,6 +49,8 @@ pub struct Policy<'a> {
 pub struct Terms {
     /// Under which the answer is kept.
     pub key: Key,
+    /// Whose the answer is.
+    pub owner: Owner,
     /// Of answers that have all of it and more.
     pub richer: Option<Key>,
     pub shape: Shape,
@@ -80,7 +84,11 @@ impl Terms {
         scope: &[u8; 32],
     ) -> Result<Option<Self>, ApiError> {
         let ttl = asked_ttl(request)?;
-        let Policy { cache, coordinator } = policy;
+        let Policy {
+            cache,
+            coordinator,
+            owner,
+        } = policy;
         let control = Control::of(request);
         let asked = &scanned.asked;
         let is_sampled = !matches!(endpoint, Endpoint::Embeddings | Endpoint::CountTokens)
@@ -125,6 +133,7 @@ impl Terms {
                 true => key.variant(),
                 false => key,
             },
+            owner,
             richer: (shape == Shape::BareStream).then_some(key),
             shape,
             is_convertible,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::admin::cache::{CacheAdmin, CacheRow, CacheStats, Cleared, Warmed};
 use crate::admin::{Progress, Report};
-use crate::cache::Reason;
 use crate::cache::keeper::Keeper;
+use crate::cache::{Reason, Swept};
 use crate::clock::Utc;
 use crate::config::CheckedConfig;
 use crate::coordinator::answers::Answers;
@@ -115,8 +115,10 @@ impl CacheAdmin for Hands {
     }
 
     fn clear(&self, coordinator: Option<&str>) -> Result<Cleared, String> {
-        let cleared = self.answers.clear(coordinator);
-        self.keeper.clear(coordinator).map_err(|error| {
+        let mut cleared = Swept::default();
+        let mut sweep = || cleared = self.answers.clear(coordinator);
+        let forgotten = self.keeper.clear(coordinator, &mut sweep);
+        forgotten.map_err(|error| {
             format!(
                 "the cache was cleared ({} entries), but what is saved of it in the database was \
                  not, and may come back with the next start: {error}",

@@ -154,6 +154,31 @@ fn two_instances_share_answers_and_calls_in_flight() {
 }
 
 #[test]
+fn what_was_cleared_does_not_come_back_from_where_it_is_shared() {
+    let _turn = machine::light();
+    let Some(redis) = Redis::start("shared") else {
+        return;
+    };
+    let simulator = Simulator::start();
+    let config = redis.config(&simulator);
+    let (one, two) = (Daemon::with(&config), Daemon::with(&config));
+    let question = question("simo/sim", 1);
+    one.post(CHAT, &question);
+    wait::until("the answer to be shared", PATIENCE, || {
+        let answer = two.post(CHAT, &question);
+        (how(&answer) == "hit").then_some(())
+    });
+    simulator.reset();
+    for cleared in [&["--coordinator", "ChatCoordinator"][..], &["--all"]] {
+        one.admin(&[&["clear-cache"], cleared].concat());
+        assert_eq!(how(&one.post(CHAT, &question)), "miss");
+        assert_eq!(how(&one.post(CHAT, &question)), "hit");
+    }
+    assert_eq!(simulator.calls().len(), 2);
+    assert_eq!(how(&two.post(CHAT, &question)), "hit", "it was not cleared");
+}
+
+#[test]
 fn no_call_fails_while_it_stops_goes_and_comes_back() {
     let _turn = machine::heavy();
     let Some(mut redis) = Redis::start("shared") else {

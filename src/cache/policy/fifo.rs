@@ -1,45 +1,25 @@
 //! First in, first out: whoever came first goes first, used or not.
 
-use super::lfu::Uses;
-use super::{Links, Policy};
-use crate::cache::heat::Heat;
+use super::Policy;
+use crate::cache::slots::Slots;
 
 /// See the module.
-pub struct Fifo {
-    links: Links,
-}
+pub struct Fifo;
 
-/// The one list.
-const LIST: u32 = 0;
-
-impl Default for Fifo {
-    fn default() -> Self {
-        Self {
-            links: Links::new(1),
-        }
-    }
-}
+/// The one ring.
+const RING: u32 = 0;
 
 impl Policy for Fifo {
-    fn insert(&mut self, slot: u32, second: u32) {
-        self.links.insert(LIST, slot, Uses::default(), second);
+    const RINGS: u32 = 1;
+
+    fn insert(&mut self, slots: &mut Slots, slot: u32) {
+        slots.join(RING, slot);
     }
 
-    fn hits(&mut self, slots: &[u32], second: u32) {
-        for slot in slots {
-            self.links.slot(*slot).heat.hit(second);
-        }
-    }
+    #[inline]
+    fn hit(&mut self, _: &mut Slots, _: u32) {}
 
-    fn remove(&mut self, slot: u32) {
-        self.links.remove(slot);
-    }
-
-    fn victim(&mut self) -> Option<u32> {
-        self.links.oldest(LIST)
-    }
-
-    fn heat(&self, slot: u32) -> Heat {
-        self.links.heat(slot)
+    fn victim(&mut self, slots: &Slots) -> Option<u32> {
+        slots.oldest(RING)
     }
 }

@@ -1,19 +1,20 @@
-//! Least frequently used, with ageing: whoever was used least goes first, and among those
-//! whoever's last use is longest ago. Without ageing, what was popular yesterday would stay for
+//! Least frequently used, with ageing: whoever was used least goes first, and among those whoever
+//! came to that number of uses first. Without ageing, what was popular yesterday would stay for
 //! ever.
 //!
-//! There is a list for each count of uses, so every step is O(1) (Shah, Mitra, Matani, "An O(1)
+//! There is a ring for each count of uses, so every step is O(1) (Shah, Mitra, Matani, "An O(1)
 //! algorithm for implementing the LFU cache eviction scheme", 2010). Counts end at [`USES_MAX`],
-//! and are halved once there have been [`SAMPLE`] uses for each entry, as TinyLFU does (Einziger,
-//! Friedman, Manes, "TinyLFU: A Highly Efficient Cache Admission Policy", 2017, "Reset"). Halving
-//! joins the lists pairwise; what it does to the count that a slot remembers is made up for when
-//! the slot is next looked at.
+//! where a use changes nothing any more, and are halved once there have been [`SAMPLE`] uses for
+//! each entry, as TinyLFU does (Einziger, Friedman, Manes, "TinyLFU: A Highly Efficient Cache
+//! Admission Policy", 2017, "Reset"). Halving joins the rings pairwise; what it does to the count
+//! that a slot remembers is made up for when the slot is next looked at.
 
-use super::{Links, Policy};
-use crate::cache::heat::Heat;
+use super::Policy;
+use crate::cache::slots::Slots;
 
-/// The highest count: one list for each, and one bit of a word.
-pub const USES_MAX: u8 = 63;
+/// The highest count, as with TinyLFU: one ring for each, and one bit of a word. With 63 there are
+/// no more hits (a Zipf trace), but four times as many steps from ring to ring.
+pub const USES_MAX: u8 = (1 << COUNT_BITS) - 1;
 
 /// Uses for each entry between two halvings. Caffeine, which made TinyLFU common, takes ten.
 pub const SAMPLE: u64 = 10;
@@ -22,65 +23,63 @@ pub const SAMPLE: u64 = 10;
 /// turn.
 pub const ENTRIES_MIN: u64 = 16;
 
-/// A slot's count, as of an age.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Uses {
-    count: u8,
-    age: u32,
+/// The bits of a count.
+const COUNT_BITS: u32 = 4;
+
+/// A slot's count, as of an age, in one number. Ages are counted modulo 4096: an entry that was
+/// neither used nor evicted for exactly so many halvings is taken for as often used as it was then,
+/// until the next one.
+#[derive(Clone, Copy)]
+pub struct Uses(u16);
+
+impl Uses {
+    /// None, of no age.
+    pub const NONE: Self = Self(0);
+
+    const fn new(count: u8, age: u16) -> Self {
+        Self(age << COUNT_BITS | count as u16)
+    }
+
+    /// The count, after as many halvings as there have been since.
+    fn at(self, age: u16) -> u8 {
+        let halvings = age.wrapping_sub(self.0 >> COUNT_BITS) & (u16::MAX >> COUNT_BITS);
+        (self.0 as u8 & USES_MAX) >> halvings.min(COUNT_BITS as u16)
+    }
 }
 
 /// See the module.
+#[derive(Default)]
 pub struct Lfu {
-    /// A list for each count.
-    links: Links,
-    /// Which lists may have entries, a bit each. A list that becomes empty keeps its bit until a
+    /// Which rings may have entries, a bit each. A ring that becomes empty keeps its bit until a
     /// victim is looked for: a hit need not ask whether it was the last one there.
-    filled: u64,
-    entries: u64,
+    filled: u32,
     /// Uses since the last halving.
     since: u64,
     /// Halvings so far.
-    age: u32,
-}
-
-impl Default for Lfu {
-    fn default() -> Self {
-        Self {
-            links: Links::new(u32::from(USES_MAX) + 1),
-            filled: 0,
-            entries: 0,
-            since: 0,
-            age: 0,
-        }
-    }
+    age: u16,
 }
 
 impl Lfu {
-    /// Uses from one halving to the next.
     #[inline]
-    fn sample(&self) -> u64 {
-        SAMPLE * self.entries.max(ENTRIES_MIN)
-    }
-
-    #[inline]
-    fn used(&mut self, sample: u64) {
+    fn used(&mut self, slots: &mut Slots) {
         self.since += 1;
-        if self.since >= sample {
-            self.halve();
+        // From one halving to the next.
+        if self.since >= SAMPLE * (slots.count() as u64).max(ENTRIES_MIN) {
+            self.halve(slots);
         }
     }
 
     #[cold]
-    fn halve(&mut self) {
+    fn halve(&mut self, slots: &mut Slots) {
         self.since = 0;
         self.age = self.age.wrapping_add(1);
         self.filled = 0;
         for count in 0..=u32::from(USES_MAX) {
             // The one used more often is the one that goes later.
             if count > 0 {
-                self.links.append(count / 2, count);
+                slots.append(count / 2, count);
             }
-            if !self.links.is_empty(count / 2) {
+            if !slots.is_empty(count / 2) {
                 self.filled |= 1 << (count / 2);
             }
         }
@@ -88,45 +87,34 @@ impl Lfu {
 }
 
 impl Policy for Lfu {
-    fn insert(&mut self, slot: u32, second: u32) {
-        let (count, age) = (1, self.age);
-        let uses = Uses { count, age };
-        self.links.insert(count.into(), slot, uses, second);
+    const RINGS: u32 = USES_MAX as u32 + 1;
+
+    fn insert(&mut self, slots: &mut Slots, slot: u32) {
+        let count = 1;
+        slots.at(slot).uses = Uses::new(count, self.age);
+        slots.join(count.into(), slot);
         self.filled |= 1 << count;
-        self.entries += 1;
-        self.used(self.sample());
+        self.used(slots);
     }
 
-    fn hits(&mut self, slots: &[u32], second: u32) {
-        let sample = self.sample();
-        for slot in slots {
-            let age = self.age;
-            let link = self.links.slot(*slot);
-            link.heat.hit(second);
-            let halved = age.wrapping_sub(link.note.age).min(7);
-            let count = link.note.count >> halved;
-            // What is asked for most is asked for again at once.
-            let stays = count == USES_MAX && self.links.is_newest(count.into(), *slot);
-            if !stays {
-                let count = (count + 1).min(USES_MAX);
-                self.links.slot(*slot).note = Uses { count, age };
-                self.links.remove(*slot);
-                self.links.push(count.into(), *slot);
-                self.filled |= 1 << count;
-            }
-            self.used(sample);
+    #[inline]
+    fn hit(&mut self, slots: &mut Slots, slot: u32) {
+        let age = self.age;
+        let own = slots.at(slot);
+        let count = own.uses.at(age);
+        if count < USES_MAX {
+            let count = count + 1;
+            own.uses = Uses::new(count, age);
+            slots.rejoin(count.into(), slot);
+            self.filled |= 1 << count;
         }
+        self.used(slots);
     }
 
-    fn remove(&mut self, slot: u32) {
-        self.links.remove(slot);
-        self.entries -= 1;
-    }
-
-    fn victim(&mut self) -> Option<u32> {
+    fn victim(&mut self, slots: &Slots) -> Option<u32> {
         while self.filled > 0 {
             let lowest = self.filled.trailing_zeros();
-            let oldest = self.links.oldest(lowest);
+            let oldest = slots.oldest(lowest);
             if oldest.is_some() {
                 return oldest;
             }
@@ -134,8 +122,24 @@ impl Policy for Lfu {
         }
         None
     }
+}
 
-    fn heat(&self, slot: u32) -> Heat {
-        self.links.heat(slot)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_is_halved_with_each_age_that_passes() {
+        for count in 0..=USES_MAX {
+            for age in [0, 1, 4094, 4095, 4096, u16::MAX] {
+                let uses = Uses::new(count, age);
+                for passed in 0..6 {
+                    let now = uses.at(age.wrapping_add(passed));
+                    assert_eq!(now, count >> passed, "{count} {age} {passed}");
+                }
+                assert_eq!(uses.at(age.wrapping_add(4095)), 0);
+                assert_eq!(uses.at(age.wrapping_add(4096)), count);
+            }
+        }
     }
 }

@@ -1,50 +1,27 @@
 //! Least recently used: whoever has not been used for longest goes first.
 
-use super::lfu::Uses;
-use super::{Links, Policy};
-use crate::cache::heat::Heat;
+use super::Policy;
+use crate::cache::slots::Slots;
 
 /// See the module.
-pub struct Lru {
-    links: Links,
-}
+pub struct Lru;
 
-/// The one list.
-const LIST: u32 = 0;
-
-impl Default for Lru {
-    fn default() -> Self {
-        Self {
-            links: Links::new(1),
-        }
-    }
-}
+/// The one ring.
+const RING: u32 = 0;
 
 impl Policy for Lru {
-    fn insert(&mut self, slot: u32, second: u32) {
-        self.links.insert(LIST, slot, Uses::default(), second);
+    const RINGS: u32 = 1;
+
+    fn insert(&mut self, slots: &mut Slots, slot: u32) {
+        slots.join(RING, slot);
     }
 
-    fn hits(&mut self, slots: &[u32], second: u32) {
-        for slot in slots {
-            self.links.slot(*slot).heat.hit(second);
-            // What is asked for most is asked for again at once.
-            if !self.links.is_newest(LIST, *slot) {
-                self.links.remove(*slot);
-                self.links.push(LIST, *slot);
-            }
-        }
+    #[inline]
+    fn hit(&mut self, slots: &mut Slots, slot: u32) {
+        slots.rejoin(RING, slot);
     }
 
-    fn remove(&mut self, slot: u32) {
-        self.links.remove(slot);
-    }
-
-    fn victim(&mut self) -> Option<u32> {
-        self.links.oldest(LIST)
-    }
-
-    fn heat(&self, slot: u32) -> Heat {
-        self.links.heat(slot)
+    fn victim(&mut self, slots: &Slots) -> Option<u32> {
+        slots.oldest(RING)
     }
 }

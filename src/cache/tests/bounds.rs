@@ -46,15 +46,15 @@ fn run(policy: EvictionPolicy, shards: usize, steps: &[Step]) {
         match *step {
             Step::Get(number) => {
                 if let Some(entry) = cache.get(&key(number), now) {
-                    assert!(now < entry.expires());
+                    assert!(now < entry.expires);
                 }
             }
             Step::Insert(number, length, ttl) => {
-                let new = entry(length, now, Duration::from_secs(ttl));
+                let new = entry(key(number), length, now, Duration::from_secs(ttl));
                 let is_big = new.bytes() > SIZE / 8;
                 let name = coordinator(number % 2 == 0);
                 let outcome = cache
-                    .insert(key(number), Arc::clone(&new), name, now)
+                    .insert(Arc::clone(&new), cache.owner(name), now)
                     .outcome;
                 assert_eq!(outcome == Outcome::Refused, is_big);
                 match outcome {
@@ -92,7 +92,7 @@ fn run(policy: EvictionPolicy, shards: usize, steps: &[Step]) {
         let reserved = cache.reserved();
         assert!(reserved <= SIZE, "{policy:?} {shards}");
         assert_eq!((reserved - cache.spare()) as u64, stats.held.bytes);
-        assert!(cache.spare() <= shards * cache.spare_max());
+        assert!(cache.spare() <= shards * cache.keeps_max);
         let parts: u64 = stats.coordinators.iter().map(|it| it.held.bytes).sum();
         assert_eq!(parts, stats.held.bytes);
         let evicted = |reason: &Reason| stats.evicted(*reason).count;
@@ -123,18 +123,18 @@ fn an_eighth_of_the_whole_fits_whatever_the_shards_and_more_is_refused() {
     for policy in POLICIES {
         let cache = Cache::with_shards(&config(1 << 20, policy), now, 64);
         for number in 0..400 {
-            let _ = cache.insert(key(number), entry(4000, now, HOUR), "a", now);
+            let _ = cache.insert(entry(key(number), 4000, now, HOUR), cache.owner("a"), now);
         }
         for number in 1000..1030 {
-            let big = entry(100 << 10, now, HOUR);
-            let evicted = cache.insert(key(number), big, "a", now);
+            let big = entry(key(number), 100 << 10, now, HOUR);
+            let evicted = cache.insert(big, cache.owner("a"), now);
             assert_eq!(evicted.outcome, Outcome::Stored);
             assert!(evicted.by(Reason::Size).count > 0);
             assert!(cache.get(&key(number), now).is_some());
         }
-        let huge = entry(cache.entry_max(), now, HOUR);
+        let huge = entry(key(1), cache.entry_max(), now, HOUR);
         assert_eq!(
-            cache.insert(key(1), huge, "a", now).outcome,
+            cache.insert(huge, cache.owner("a"), now).outcome,
             Outcome::Refused
         );
         assert_eq!(cache.stats().refused, 1);
@@ -147,9 +147,8 @@ fn what_is_too_old_is_no_hit_and_goes_with_what_comes() {
     let cache = Cache::with_shards(&config(1 << 20, EvictionPolicy::Lru), now, 1);
     for number in 0..20 {
         let _ = cache.insert(
-            key(number),
-            entry(10, now, Duration::from_secs(5)),
-            "a",
+            entry(key(number), 10, now, Duration::from_secs(5)),
+            cache.owner("a"),
             now,
         );
     }
@@ -161,9 +160,13 @@ fn what_is_too_old_is_no_hit_and_goes_with_what_comes() {
     let late = now + Duration::from_secs(5);
     assert!(cache.get(&key(0), late).is_none());
     assert_eq!(cache.stats().evicted(Reason::Ttl).count, 1);
-    let evicted = cache.insert(key(90), entry(10, late, HOUR), "a", late);
+    let evicted = cache.insert(entry(key(90), 10, late, HOUR), cache.owner("a"), late);
     assert_eq!(evicted.by(Reason::Ttl).count, 8);
-    let none = cache.insert(key(91), entry(10, late, Duration::ZERO), "a", late);
+    let none = cache.insert(
+        entry(key(91), 10, late, Duration::ZERO),
+        cache.owner("a"),
+        late,
+    );
     assert_eq!(none.outcome, Outcome::Expired);
     assert_eq!(cache.stats().misses, 1);
 }
@@ -172,8 +175,8 @@ fn what_is_too_old_is_no_hit_and_goes_with_what_comes() {
 fn the_most_valuable_are_those_used_most_for_their_cost_and_size() {
     let now = Instant::now();
     let cache = Cache::with_shards(&config(8 << 20, EvictionPolicy::Lru), now, 8);
-    let priced = |length, tokens| {
-        let plain = Entry::clone(&entry(length, now, HOUR));
+    let priced = |number, length, tokens| {
+        let plain = Entry::clone(&entry(key(number), length, now, HOUR));
         let time = Duration::ZERO;
         Arc::new(Entry {
             cost: Cost { tokens, time },
@@ -181,19 +184,76 @@ fn the_most_valuable_are_those_used_most_for_their_cost_and_size() {
         })
     };
     for number in 0..2000 {
-        let _ = cache.insert(key(number), priced(2000, 100), "a", now);
+        let _ = cache.insert(priced(number, 2000, 100), cache.owner("a"), now);
     }
-    let _ = cache.insert(key(5000), priced(2000, 100_000), "b", now);
-    let _ = cache.insert(key(5001), priced(200_000, 100_000), "b", now);
+    let _ = cache.insert(priced(5000, 2000, 100_000), cache.owner("b"), now);
+    let _ = cache.insert(priced(5001, 200_000, 100_000), cache.owner("b"), now);
     for _ in 0..99 {
         cache.get(&key(7), now);
     }
     let top = cache.top(3, now);
-    let keys: Vec<_> = top.iter().map(|it| it.key).collect();
+    let keys: Vec<_> = top.iter().map(|it| it.entry.key).collect();
     assert_eq!(keys[..2], [key(5000), key(7)]);
     assert_eq!(&*top[0].coordinator, "b");
     assert!(top[2].score < top[1].score);
     // An hour and a bit later nobody is left, whatever they were worth.
     assert!(cache.top(3, now + HOUR).is_empty());
     assert!(cache.top(0, now).is_empty());
+}
+
+#[test]
+fn an_answer_that_is_only_asked_for_stays_hot() {
+    let began = Instant::now();
+    let cache = Cache::with_shards(&config(1 << 20, EvictionPolicy::Lru), began, 1);
+    let _ = cache.insert(
+        entry(key(1), 100, began, 24 * HOUR),
+        cache.owner("a"),
+        began,
+    );
+    let late = began + 10 * HOUR;
+    for _ in 0..40 {
+        assert!(cache.get(&key(1), late).is_some());
+    }
+    let _ = cache.insert(entry(key(2), 100, late, HOUR), cache.owner("a"), late);
+    let top = cache.top(2, late);
+    assert_eq!(top[0].entry.key, key(1));
+    assert!(top[0].score > 39.0 * top[1].score);
+}
+
+#[test]
+fn one_answer_can_be_taken_out() {
+    let now = Instant::now();
+    let cache = Cache::with_shards(&config(1 << 20, EvictionPolicy::Lfu), now, 4);
+    for number in 0..10 {
+        let _ = cache.insert(entry(key(number), 100, now, HOUR), cache.owner("a"), now);
+    }
+    cache.remove(&key(3));
+    cache.remove(&key(99));
+    assert!(cache.get(&key(3), now).is_none());
+    let stats = cache.stats();
+    assert_eq!(
+        (stats.held.count, stats.evicted(Reason::Cleared).count),
+        (9, 1)
+    );
+}
+
+#[test]
+fn what_has_gone_is_freed_soon_and_with_a_clear_at_once() {
+    const SHARDS: usize = 4;
+    let now = Instant::now();
+    for policy in POLICIES {
+        let cache = Cache::with_shards(&config(8 << 20, policy), now, SHARDS);
+        let mut all = Vec::new();
+        for number in 0..30_000 {
+            let new = entry(key(number), 400, now, HOUR);
+            all.push(Arc::clone(&new));
+            let _ = cache.insert(new, cache.owner("a"), now);
+        }
+        let kept = |all: &[Arc<Entry>]| all.iter().filter(|it| Arc::strong_count(it) > 1).count();
+        let held = cache.stats().held;
+        let waiting = kept(&all) - held.count as usize;
+        assert!(held.count < 20_000 && waiting < SHARDS * 16, "{policy:?}");
+        cache.clear();
+        assert_eq!(kept(&all), 0, "{policy:?}");
+    }
 }

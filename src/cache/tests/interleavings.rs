@@ -29,8 +29,8 @@ fn the_bound_holds_at_every_moment_and_nothing_is_counted_twice() {
                         for step in 0..6 {
                             // Some keys are everybody's.
                             let number = step % 3 + thread * (step % 2);
-                            let new = entry(400, now, HOUR);
-                            let _ = cache.insert(key(number), new, "a", now);
+                            let new = entry(key(number), 400, now, HOUR);
+                            let _ = cache.insert(new, cache.owner("a"), now);
                             assert!(cache.reserved() <= SIZE);
                             cache.get(&key(number), now);
                         }
@@ -45,7 +45,7 @@ fn the_bound_holds_at_every_moment_and_nothing_is_counted_twice() {
                 .for_each(|thread| thread.join().unwrap());
             let stats = cache.stats();
             let spare = cache.spare();
-            assert!(spare <= 2 * cache.spare_max());
+            assert!(spare <= 2 * cache.keeps_max);
             assert_eq!((cache.reserved() - spare) as u64, stats.held.bytes);
             assert_eq!(cache.clear(), stats.held);
             assert_eq!(cache.reserved(), 0);
@@ -57,16 +57,17 @@ fn the_bound_holds_at_every_moment_and_nothing_is_counted_twice() {
 fn two_that_store_the_same_call_leave_one_answer() {
     check(schedules(), || {
         let now = Instant::now();
-        let size = 8 * entry(400, now, HOUR).bytes();
+        let size = 8 * entry(key(0), 400, now, HOUR).bytes();
         let cache = Arc::new(Cache::with_shards(&config(size, POLICIES[0]), now, 2));
         for number in 10..18 {
-            let _ = cache.insert(key(number), entry(400, now, HOUR), "a", now);
+            let _ = cache.insert(entry(key(number), 400, now, HOUR), cache.owner("a"), now);
         }
         let threads: Vec<_> = (0..2)
             .map(|_| {
                 let cache = Arc::clone(&cache);
                 spawn(move || {
-                    let evicted = cache.insert(key(1), entry(400, now, HOUR), "a", now);
+                    let evicted =
+                        cache.insert(entry(key(1), 400, now, HOUR), cache.owner("a"), now);
                     assert_ne!(evicted.outcome, Outcome::Refused);
                     assert!(cache.get(&key(1), now).is_some());
                 })

@@ -40,8 +40,10 @@ fn key(number: u32) -> Key {
 }
 
 /// An answer of `length` bytes that lives for `ttl` from `created` on.
-pub(super) fn entry(length: usize, created: Instant, ttl: Duration) -> Arc<Entry> {
+pub(super) fn entry(key: Key, length: usize, created: Instant, ttl: Duration) -> Arc<Entry> {
     Arc::new(Entry {
+        key,
+        expires: Entry::end(created, ttl),
         status: 200,
         body: Body::Whole(vec![b'x'; length].into()),
         content_type: "application/json".into(),
@@ -52,7 +54,6 @@ pub(super) fn entry(length: usize, created: Instant, ttl: Duration) -> Arc<Entry
         dropped: "".into(),
         created,
         created_at: SystemTime::UNIX_EPOCH,
-        ttl,
         cost: Cost::default(),
     })
 }

@@ -50,10 +50,15 @@ impl Model {
         let Some(item) = self.items.iter_mut().find(|item| item.number == number) else {
             return false;
         };
-        item.uses = (item.uses + 1).min(u64::from(USES_MAX));
-        if self.policy != EvictionPolicy::Fifo {
+        let moves = match self.policy {
+            EvictionPolicy::Lru => true,
+            EvictionPolicy::Lfu => item.uses < u64::from(USES_MAX),
+            EvictionPolicy::Fifo => false,
+        };
+        if moves {
             item.stamp = self.clock;
         }
+        item.uses = (item.uses + 1).min(u64::from(USES_MAX));
         self.used();
         true
     }
@@ -100,10 +105,10 @@ fn check(policy: EvictionPolicy, steps: &[(u32, usize, bool)]) {
             assert_eq!(is_in, model.get(*number), "{policy:?}");
             continue;
         }
-        let new = entry(*length, now, HOUR);
+        let new = entry(key(*number), *length, now, HOUR);
         let bytes = new.bytes();
         let before = model.items.len() as u64;
-        let evicted = cache.insert(key(*number), new, "a", now);
+        let evicted = cache.insert(new, cache.owner("a"), now);
         let expected = model.insert(*number, bytes);
         assert_eq!(evicted.by(Reason::Size).count, expected.len() as u64);
         let is_replaced = model.items.len() as u64 == before - expected.len() as u64;
@@ -116,7 +121,7 @@ fn check(policy: EvictionPolicy, steps: &[(u32, usize, bool)]) {
         assert_eq!(stats.held.bytes, model.bytes() as u64);
         assert_eq!(stats.held.count, model.items.len() as u64);
         // Who is in, without touching anybody.
-        let mut held: Vec<_> = cache.top(100, now).iter().map(|it| it.key).collect();
+        let mut held: Vec<_> = cache.top(100, now).iter().map(|it| it.entry.key).collect();
         let mut expected: Vec<_> = model.items.iter().map(|item| key(item.number)).collect();
         held.sort();
         expected.sort();

@@ -1,5 +1,5 @@
-//! A process that saves answers as fast as it can, killed at any moment: whatever the database gives
-//! back is what was put there, under its own key, and not too old.
+//! A process that saves answers as fast as it can, killed at any moment: whatever the database
+//! gives back is what was put there, under its own key, and not too old.
 
 use std::collections::HashMap;
 use std::fs;
@@ -44,7 +44,12 @@ fn derive(key: &Key, created_ms: u64) -> Entry {
         0 => Body::Whole(bytes.into()),
         _ => Body::Events(Events::new(bytes.chunks(100)).unwrap()),
     };
+    let small = small();
+    // From 50 ms to 13 s.
+    let ttl = Duration::from_millis(50 * (1 + u64::from(seed[4])));
     Entry {
+        key: *key,
+        expires: small.created + ttl,
         body,
         usage: Usage {
             input: Some(seed[3].into()),
@@ -53,9 +58,7 @@ fn derive(key: &Key, created_ms: u64) -> Entry {
         upstream_request_id: Some(format!("req-{created_ms}").into()),
         dropped: "".into(),
         created_at: UNIX_EPOCH + Duration::from_millis(created_ms),
-        // From 50 ms to 13 s.
-        ttl: Duration::from_millis(50 * (1 + u64::from(seed[4]))),
-        ..small()
+        ..small
     }
 }
 
@@ -103,14 +106,13 @@ fn a_child_that_saves_until_it_is_killed() {
             key: *key_of(*number).as_bytes(),
             coordinator: "ChatCoordinator".into(),
             created: *created,
-            expires: created + u64::try_from(entry.ttl.as_millis()).unwrap(),
+            expires: created + u64::try_from(entry.ttl().as_millis()).unwrap(),
             score: fastrand::f64(),
         };
         let mut marks: Vec<CacheMark> = list.iter().map(mark).collect();
         marks.iter_mut().for_each(|mark| mark.score += 1.0);
         let bodies: Bodies = Box::new(move |index, out| {
-            let (number, _, entry) = &list[index];
-            encode(&key_of(*number), entry, out);
+            encode(&list[index].2, out);
             true
         });
         let (tell, told) = channel::bounded(1);
@@ -131,10 +133,12 @@ fn check(store: &Store, keys: &HashMap<[u8; 32], Key>) -> usize {
         for row in &page.rows {
             let key = &keys[&row.mark.key];
             let entry = decode(key, &row.body, now, now_wall).unwrap();
-            assert!(row.mark.expires > asked_ms && entry.expires() > now);
+            assert!(row.mark.expires > asked_ms && entry.expires > now);
+            let derived = derive(key, row.mark.created);
             let expected = Entry {
                 created: entry.created,
-                ..derive(key, row.mark.created)
+                expires: entry.created + derived.ttl(),
+                ..derived
             };
             assert_eq!(entry, expected);
             count += 1;

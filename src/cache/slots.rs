@@ -1,0 +1,194 @@
+//! What is noted of each entry but for the entry itself, in numbered slots.
+//!
+//! A slot is all that is changed when an entry is used or goes: its neighbours in the policy's
+//! order, its end, its heat, its bytes. It is half a line of memory, and fetched at once. What a
+//! lookup reads stands elsewhere, in [`super::index`], so that threads which only look up can share
+//! it. Slots that are free are used again, and their numbers never move.
+
+use super::heat::Heat;
+use super::policy::lfu::Uses;
+
+/// No slot: ends the list of free ones.
+const NONE: u32 = u32::MAX;
+
+/// See the module.
+#[derive(Clone, Copy)]
+#[repr(align(32))]
+pub struct Slot {
+    /// The neighbour in the ring that the slot is in, on the side of those who are to go first.
+    older: u32,
+    /// The other one; while the slot is free, the next one that is free too.
+    newer: u32,
+    /// Where the index has the entry; see [`super::index::tag`].
+    pub tag: u32,
+    /// As `Entry::bytes` counted; 0 while the slot is free.
+    pub bytes: u32,
+    /// The second from whose begin on the entry is too old, since the cache began.
+    pub end: u32,
+    /// Whose it is; see `coordinators`.
+    pub coordinator: u16,
+    /// What the policy notes of it; only `lfu` does.
+    pub uses: Uses,
+    /// How much it is in use, for warming.
+    pub heat: Heat,
+}
+
+const _: () = assert!(size_of::<Slot>() == 32, "half a line of memory");
+
+impl Slot {
+    /// A slot that is in no ring yet. `bytes` are 0 only for a head.
+    pub const fn new(tag: u32, bytes: u32, end: u32, coordinator: u16, heat: Heat) -> Self {
+        Self {
+            older: NONE,
+            newer: NONE,
+            tag,
+            bytes,
+            end,
+            coordinator,
+            uses: Uses::NONE,
+            heat,
+        }
+    }
+
+    /// Whether there is an entry.
+    pub const fn is_held(&self) -> bool {
+        self.bytes != 0
+    }
+}
+
+/// All slots of a shard, those that are in use in a few rings.
+///
+/// Each ring is closed by a head of its own, and the heads stand in front of the slots. A head's
+/// `newer` is the oldest of its ring, its `older` the newest. So no step asks whether a neighbour
+/// is there, which could not be foretold where rings are many and short.
+pub struct Slots {
+    slots: Vec<Slot>,
+    heads: u32,
+    free: u32,
+    count: usize,
+}
+
+impl Slots {
+    /// No slots, and so many empty rings.
+    pub fn new(heads: u32) -> Self {
+        let head = |head| Slot {
+            older: head,
+            newer: head,
+            ..Slot::new(0, 0, 0, 0, Heat::new(0))
+        };
+        Self {
+            slots: (0..heads).map(head).collect(),
+            heads,
+            free: NONE,
+            count: 0,
+        }
+    }
+
+    /// The first number that no slot has.
+    pub const fn limit(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    /// Slots in use.
+    pub const fn count(&self) -> usize {
+        self.count
+    }
+
+    /// What is noted in a slot that is in use; `None` if it is free or there is none.
+    pub fn get(&self, slot: u32) -> Option<&Slot> {
+        self.slots.get(slot as usize).filter(|slot| slot.is_held())
+    }
+
+    /// A slot that is there.
+    #[inline]
+    pub fn at(&mut self, slot: u32) -> &mut Slot {
+        &mut self.slots[slot as usize]
+    }
+
+    /// All of them, free ones and heads included.
+    pub fn all(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// Fills a slot that was free. It is in no ring yet.
+    #[inline]
+    pub fn fill(&mut self, new: Slot) -> u32 {
+        self.count += 1;
+        let slot = self.free;
+        match self.slots.get_mut(slot as usize) {
+            Some(place) => {
+                self.free = std::mem::replace(place, new).newer;
+                slot
+            }
+            None => {
+                self.slots.push(new);
+                self.limit() - 1
+            }
+        }
+    }
+
+    /// Frees a slot that is in use and in no ring any more.
+    #[inline]
+    pub fn free(&mut self, slot: u32) {
+        let next = std::mem::replace(&mut self.free, slot);
+        let own = self.at(slot);
+        (own.newer, own.bytes) = (next, 0);
+        self.count -= 1;
+    }
+
+    /// Whether a ring has no slot.
+    #[inline]
+    pub fn is_empty(&self, ring: u32) -> bool {
+        self.slots[ring as usize].newer == ring
+    }
+
+    /// The first one that came into a ring, of those that are there.
+    #[inline]
+    pub fn oldest(&self, ring: u32) -> Option<u32> {
+        let oldest = self.slots[ring as usize].newer;
+        (oldest >= self.heads).then_some(oldest)
+    }
+
+    /// Puts a slot that is in no ring behind what is in one.
+    #[inline]
+    pub fn join(&mut self, ring: u32, slot: u32) {
+        let older = std::mem::replace(&mut self.at(ring).older, slot);
+        let own = self.at(slot);
+        (own.older, own.newer) = (older, ring);
+        self.at(older).newer = slot;
+    }
+
+    /// Takes a slot out of its ring.
+    #[inline]
+    pub fn leave(&mut self, slot: u32) {
+        let Slot { older, newer, .. } = *self.at(slot);
+        self.at(older).newer = newer;
+        self.at(newer).older = older;
+    }
+
+    /// Moves a slot from its ring to behind what is in another, or in the same.
+    #[inline]
+    pub fn rejoin(&mut self, ring: u32, slot: u32) {
+        self.leave(slot);
+        self.join(ring, slot);
+    }
+
+    /// Moves all of a ring behind what is in another, in O(1).
+    pub fn append(&mut self, to: u32, from: u32) {
+        if self.is_empty(from) {
+            return;
+        }
+        let Slot {
+            older: newest,
+            newer: oldest,
+            ..
+        } = *self.at(from);
+        let before = self.at(to).older;
+        self.at(before).newer = oldest;
+        self.at(oldest).older = before;
+        self.at(newest).newer = to;
+        self.at(to).older = newest;
+        let head = self.at(from);
+        (head.older, head.newer) = (from, from);
+    }
+}
