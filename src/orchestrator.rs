@@ -301,7 +301,8 @@ impl Daemon {
     fn calls_inside(&self) -> i64 {
         let inside =
             |it: &Arc<Coordinator>| it.metrics().queue_depth.get() + it.metrics().in_flight.get();
-        self.coordinators.iter().map(inside).sum()
+        let own: i64 = self.coordinators.iter().map(inside).sum();
+        own + self.cache.answers.followers()
     }
 
     /// Waits for the calls in flight while signals are still attended to.

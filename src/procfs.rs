@@ -5,6 +5,7 @@
 //! are the kernel's own converted once, here: bytes and seconds. Source: proc(5).
 
 use std::fs;
+use std::path::Path;
 use std::sync::OnceLock;
 
 /// The fields of `/proc/<pid>/stat` that are used.
@@ -92,6 +93,26 @@ impl Memory {
     }
 }
 
+/// The memory in bytes that this process may have: the machine's, or less where one of its control
+/// groups says so (cgroup v2, `memory.max`; a unit's `MemoryMax` is that).
+pub fn memory_max() -> Option<u64> {
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let group = group_memory_max(&groups, |folder| {
+        fs::read_to_string(format!("/sys/fs/cgroup{folder}/memory.max")).ok()
+    });
+    let machine = Memory::read().map(|memory| memory.total_bytes);
+    group.into_iter().chain(machine).min()
+}
+
+/// The least that the group of `/proc/self/cgroup`, or one that it is in, has as its limit.
+fn group_memory_max(groups: &str, limit: impl Fn(&str) -> Option<String>) -> Option<u64> {
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let folders = Path::new(group).ancestors().filter_map(Path::to_str);
+    folders
+        .filter_map(|folder| limit(folder)?.trim().parse().ok())
+        .min()
+}
+
 /// Descriptors that this process has open. Walks a folder with an entry for each: for scrapes, not
 /// for health.
 pub fn open_descriptors() -> Option<u64> {
@@ -125,6 +146,25 @@ pub fn cores() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_tightest_group_bounds_the_memory() {
+        let groups = "1:cpu:/old\n0::/system.slice/victor.service\n";
+        let check = |limits: &[(&str, &str)], expected| {
+            let limit = |folder: &str| {
+                let own = limits.iter().find(|(own, _)| *own == folder);
+                own.map(|(_, limit)| format!("{limit}\n"))
+            };
+            assert_eq!(group_memory_max(groups, limit), expected, "{limits:?}");
+        };
+        let unit = "/system.slice/victor.service";
+        check(&[], None);
+        check(&[(unit, "max"), ("/system.slice", "max")], None);
+        check(&[(unit, "6000")], Some(6000));
+        check(&[(unit, "6000"), ("/system.slice", "4000")], Some(4000));
+        check(&[(unit, "max"), ("/", "5000")], Some(5000));
+        assert_eq!(group_memory_max("", |_| Some("1".into())), None);
+    }
 
     #[test]
     fn a_name_with_brackets_and_spaces_does_not_shift_the_fields() {

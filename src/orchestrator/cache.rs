@@ -12,6 +12,7 @@ use crate::config::CheckedConfig;
 use crate::coordinator::answers::Answers;
 use crate::health::{CacheFacts, SharedFacts};
 use crate::metrics::{CoordinatorMetrics, Metrics};
+use crate::procfs;
 use crate::provider::shared_cache::{Report as SharedReport, SharedCache, Standing};
 use crate::store::Store;
 
@@ -44,7 +45,7 @@ impl Hands {
         })
     }
 
-    /// Says in the log what callers may be surprised by.
+    /// Says in the log what callers and operators may be surprised by.
     pub fn announce(&self, config: &CheckedConfig) {
         let cache = &config.cache;
         let mut sampled = config.coordinators.values().filter(|it| it.cache_sampled);
@@ -55,6 +56,10 @@ impl Hands {
                  `cache-control: no-cache` on a call brings a fresh one, `cache_sampled: false` on a \
                  coordinator keeps them out"
             );
+        }
+        let memory = procfs::memory_max().filter(|_| cache.enabled);
+        if let Some(warning) = memory.and_then(|max| memory_warning(cache.max_size_bytes, max)) {
+            ::log::warn!("{warning}");
         }
     }
 
@@ -167,5 +172,33 @@ fn shared_facts(report: &SharedReport) -> SharedFacts {
         since_seconds: report.since.as_secs_f64().round(),
         why: report.why.clone(),
         writes_refused: report.writes_refused.clone(),
+    }
+}
+
+/// What to say if a cache of that size leaves less than a quarter of the memory that there is, both
+/// in bytes, for everything else.
+fn memory_warning(size: usize, memory: u64) -> Option<String> {
+    let most = memory / 4 * 3;
+    let mib = |bytes: u64| bytes >> 20;
+    (size as u64 > most).then(|| {
+        format!(
+            "cache.max_size_mb is {} of the {} MiB that this process may have: it is killed before \
+             the cache is full; lower it to {} at most, or give the process more",
+            mib(size as u64),
+            mib(memory),
+            mib(most)
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cache_that_leaves_no_memory_is_warned_of() {
+        assert_eq!(memory_warning(3 << 30, 4 << 30), None);
+        let warning = memory_warning(4 << 30, 4 << 30).unwrap();
+        assert!(warning.contains("lower it to 3072 at most"), "{warning}");
     }
 }
