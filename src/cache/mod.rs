@@ -126,6 +126,8 @@ pub struct Stats {
     pub hits: u64,
     /// Lookups that did not.
     pub misses: u64,
+    /// Inserts that were stored, be it in place of another.
+    pub inserts: u64,
     /// Inserts that were refused.
     pub refused: u64,
     /// What went, by [`Reason`].

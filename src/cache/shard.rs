@@ -97,6 +97,7 @@ pub struct Shard {
     gone: Vec<Arc<Entry>>,
     gone_bytes: usize,
     pub hits: u64,
+    pub inserts: u64,
     pub by_reason: [Amount; 3],
     /// By the coordinator's number.
     pub parts: Vec<Part>,
@@ -125,6 +126,7 @@ impl Shard {
             gone: Vec::new(),
             gone_bytes: 0,
             hits: 0,
+            inserts: 0,
             misses: 0,
             by_reason: [Amount::default(); 3],
             parts: Vec::new(),
@@ -249,6 +251,7 @@ impl Shard {
             debug_assert!(entry.is_some(), "it was put there above");
             return entry.map_or(Ok(()), Err);
         }
+        self.inserts += 1;
         self.policy.insert(&mut self.slots, slot);
         self.expiry.insert(end);
         self.bytes += bytes as usize;

@@ -249,6 +249,7 @@ impl Cache {
             });
             stats.hits += shard.hits;
             stats.misses += shard.misses;
+            stats.inserts += shard.inserts;
             for (sum, own) in stats.by_reason.iter_mut().zip(shard.by_reason) {
                 sum.sum(own);
             }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::common::config::{Config, Folder};
 use crate::common::daemon::{Daemon, chat};
-use crate::common::http::{Answer, PATIENCE, get, post};
+use crate::common::http::{Answer, PATIENCE, get, post, post_with};
 use crate::common::machine;
 use crate::common::simulator::Simulator;
 use crate::common::wait;
@@ -69,7 +69,7 @@ fn a_restart_does_not_empty_the_cache() {
     let answers: Vec<Answer> = (0..20).map(|number| ask(&daemon, number)).collect();
     let brief = "x-victor-ttl: 1\r\n";
     let text = question(99).to_string();
-    crate::common::http::post_with(daemon.api, CHAT, brief, text.as_bytes());
+    post_with(daemon.api, CHAT, brief, text.as_bytes());
     let folder = ended(daemon, Signal::TERM);
     std::thread::sleep(Duration::from_millis(1100));
     let daemon = again(&config, folder);
@@ -92,6 +92,29 @@ fn a_restart_does_not_empty_the_cache() {
             .is_some_and(|text| text.contains("cache warmed"))
     });
     assert_eq!(told.expect("said")["entries"], 20);
+}
+
+#[test]
+fn an_answer_that_nobody_looked_up_is_saved_too() {
+    let _turn = machine::light();
+    let simulator = Simulator::start();
+    let config = config(&simulator);
+    let daemon = Daemon::with(&config);
+    let old = ask(&daemon, 1);
+    wait::until("a save", PATIENCE, || {
+        (component(&daemon)["details"]["saved_entries"] == 1).then_some(())
+    });
+    let fresh = "cache-control: no-cache\r\n";
+    let text = question(1).to_string();
+    let new = post_with(daemon.api, CHAT, fresh, text.as_bytes());
+    let asked_as = |answer: &Answer| {
+        let id = answer.header("x-victor-upstream-request-id");
+        id.expect("the provider's").to_owned()
+    };
+    assert_ne!(asked_as(&old), asked_as(&new));
+    let daemon = again(&config, ended(daemon, Signal::TERM));
+    let kept = ask(&daemon, 1);
+    assert_eq!((how(&kept), asked_as(&kept)), ("hit", asked_as(&new)));
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn run(policy: EvictionPolicy, shards: usize, steps: &[Step]) {
     const SIZE: usize = 64 << 10;
     let began = Instant::now();
     let cache = Cache::with_shards(&config(SIZE, policy), began, shards);
-    let (mut now, mut inserted) = (began, 0);
+    let (mut now, mut inserted, mut replaced) = (began, 0, 0);
     for step in steps {
         match *step {
             Step::Get(number) => {
@@ -59,7 +59,7 @@ fn run(policy: EvictionPolicy, shards: usize, steps: &[Step]) {
                 assert_eq!(outcome == Outcome::Refused, is_big);
                 match outcome {
                     Outcome::Stored => inserted += 1,
-                    Outcome::Replaced => {}
+                    Outcome::Replaced => replaced += 1,
                     _ => continue,
                 }
                 let found = cache.get(&key(number), now).expect("it is in");
@@ -97,6 +97,7 @@ fn run(policy: EvictionPolicy, shards: usize, steps: &[Step]) {
         assert_eq!(parts, stats.held.bytes);
         let evicted = |reason: &Reason| stats.evicted(*reason).count;
         let gone: u64 = Reason::ALL.iter().map(evicted).sum();
+        assert_eq!(stats.inserts, inserted + replaced);
         assert_eq!(stats.held.count + gone, inserted);
     }
     let stats = cache.stats();
