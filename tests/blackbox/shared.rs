@@ -108,15 +108,21 @@ fn wait_for(daemon: &Daemon, expected: &str) {
     });
 }
 
-#[test]
-fn two_instances_share_answers_and_calls_in_flight() {
-    let _turn = machine::light();
-    let Some(redis) = Redis::start("shared") else {
-        return;
-    };
+/// Two instances that share, and the provider behind both; `None` where there is no Redis.
+fn two_instances() -> Option<(Redis, Simulator, Daemon, Daemon)> {
+    let redis = Redis::start("shared")?;
     let simulator = Simulator::start();
     let config = redis.config(&simulator);
     let (one, two) = (Daemon::with(&config), Daemon::with(&config));
+    Some((redis, simulator, one, two))
+}
+
+#[test]
+fn two_instances_share_answers_and_calls_in_flight() {
+    let _turn = machine::light();
+    let Some((_redis, simulator, one, two)) = two_instances() else {
+        return;
+    };
     // It is looked at for the first time by a call.
     for daemon in [&one, &two] {
         daemon.post(CHAT, &question("simo/sim", 1000));
@@ -156,12 +162,9 @@ fn two_instances_share_answers_and_calls_in_flight() {
 #[test]
 fn what_was_cleared_does_not_come_back_from_where_it_is_shared() {
     let _turn = machine::light();
-    let Some(redis) = Redis::start("shared") else {
+    let Some((_redis, simulator, one, two)) = two_instances() else {
         return;
     };
-    let simulator = Simulator::start();
-    let config = redis.config(&simulator);
-    let (one, two) = (Daemon::with(&config), Daemon::with(&config));
     let question = question("simo/sim", 1);
     one.post(CHAT, &question);
     wait::until("the answer to be shared", PATIENCE, || {
