@@ -1,14 +1,17 @@
 //! The cache beside other caches, on one trace of calls with the same bytes: how many are hits,
-//! and how many a second there are on one, two and eight threads; then what a key costs, and
-//! whether the bytes that are counted are those that the process grows by.
+//! and how many operations a second there are on one, two and eight threads; then what a key costs,
+//! and whether the bytes that are counted are those that the process grows by.
 //!
 //! Calls are drawn from a Zipf distribution, as requests to web caches are (Breslau et al., "Web
 //! Caching and Zipf-like Distributions", 1999); answers have 0.25 to 16 KiB, small ones more often.
-//! What all contenders do alike is left in the time, for it is part of their use: they hold and
-//! hand out the same `Arc`s under the same keys, whose `Hash` is one word, and each insert weighs
-//! its answer once. The others weigh it here and keep the weight, since they ask for it again when
-//! it goes. What ours alone does is left in its time too, and said in the output: see [`ALONE`].
-//! Start reading at [`main`].
+//! A call is a lookup and, unless that finds something, an insert: two operations, so that who has
+//! fewer hits is not taken for slower. What all contenders do alike is left in the time, for it is
+//! part of their use: they hold and hand out the same `Arc`s under the same keys, whose `Hash` is
+//! one word, and each insert weighs its answer once. The others weigh it here and keep the weight,
+//! since they ask for it again when it goes. What ours alone does is left in its time too, and said
+//! in the output: see [`ALONE`]. The answers are there before, and outlive all caches, so that the
+//! time is that of the caches; a shorter part of the trace is played with answers that are made for
+//! each insert and freed when they go, as in the daemon. Start reading at [`main`].
 
 mod contenders;
 
@@ -36,22 +39,27 @@ const THREADS: [usize; 3] = [1, 2, 8];
 const PIECE: usize = 100_000;
 
 /// Answers that are asked for when all are to be hits, and how often the trace is played for that.
-const HOT: u32 = 1000;
+const HOT: usize = 1000;
 const HOT_PLAYS: usize = 3;
+
+/// Pieces that are played with answers that are made and freed.
+const MADE_PIECES: usize = 3;
 
 /// Calls for which the clock is read once. In the daemon a call has read it long before it gets to
 /// the cache, which is handed that time.
 const CALLS_A_TIME: usize = 64;
 
-/// A call of the trace: what is asked for, and what is answered. The key stands beside the answer,
-/// as a call brings it, so that asking does not fetch the answer's memory.
-struct Answer {
+/// A call of the trace. It brings its key with it, as one does that has just been read: its memory
+/// is near.
+#[derive(Clone, Copy)]
+struct Call {
     key: Key,
-    entry: Arc<Entry>,
+    /// Which of the answers is its own.
+    answer: u32,
 }
 
 /// What nobody else does here.
-const ALONE: &str = "victor alone, within its time: a TTL at each lookup, its reckoning and a search for what is too old at each insert; hits and bytes by coordinator, and by reason what went; decayed uses of each entry, for warming; the lock's holder, for thread dumps";
+const ALONE: &str = "victor alone, within its time: a TTL at each lookup, its reckoning and a search for what is too old at each insert; by reason what went; decayed uses of each entry, for warming; whose each entry is; the lock's holder, for thread dumps";
 
 fn config(max_size_bytes: usize, eviction_policy: EvictionPolicy) -> checked::Cache {
     checked::Cache {
@@ -69,37 +77,34 @@ fn config(max_size_bytes: usize, eviction_policy: EvictionPolicy) -> checked::Ca
     }
 }
 
-fn answer(number: usize, rng: &mut fastrand::Rng) -> Answer {
+fn answer(number: usize, rng: &mut fastrand::Rng) -> Arc<Entry> {
     // 256 bytes, doubled up to six times, each time half as often.
     let doubled = rng.u32(1..64).trailing_zeros();
     sized(number, (256 << doubled) + rng.usize(0..256 << doubled))
 }
 
-fn sized(number: usize, length: usize) -> Answer {
+fn sized(number: usize, length: usize) -> Arc<Entry> {
     let key = Key::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes());
     let created = Instant::now();
-    Answer {
+    Arc::new(Entry {
         key,
-        entry: Arc::new(Entry {
-            key,
-            expires: created + Duration::from_secs(3600),
-            dropped: "".into(),
-            status: 200,
-            body: Body::Whole(vec![b'x'; length].into()),
-            content_type: "application/json".into(),
-            provider: "openai".into(),
-            model: "gpt-4o-mini".into(),
-            usage: Usage::default(),
-            upstream_request_id: Some("req_0123456789abcdef0123456789abcdef".into()),
-            created,
-            created_at: SystemTime::now(),
-            cost: Cost::default(),
-        }),
-    }
+        expires: created + Duration::from_secs(3600),
+        dropped: "".into(),
+        status: 200,
+        body: Body::Whole(vec![b'x'; length].into()),
+        content_type: "application/json".into(),
+        provider: "openai".into(),
+        model: "gpt-4o-mini".into(),
+        usage: Usage::default(),
+        upstream_request_id: Some("req_0123456789abcdef0123456789abcdef".into()),
+        created,
+        created_at: SystemTime::now(),
+        cost: Cost::default(),
+    })
 }
 
-/// Which answer each call asks for.
-fn trace(rng: &mut fastrand::Rng) -> Vec<u32> {
+/// The calls, and which answer each asks for.
+fn trace(answers: &[Arc<Entry>], rng: &mut fastrand::Rng) -> Vec<Call> {
     let mut sum = 0.0;
     let weight = |rank: usize| (rank as f64).powf(-EXPONENT);
     let sums: Vec<f64> = (1..=KEYS)
@@ -110,9 +115,16 @@ fn trace(rng: &mut fastrand::Rng) -> Vec<u32> {
         .collect();
     let draw = |_| {
         let at = rng.f64() * sum;
-        sums.partition_point(|sum| *sum < at).min(KEYS - 1) as u32
+        call(answers, sums.partition_point(|sum| *sum < at).min(KEYS - 1))
     };
     (0..CALLS).map(draw).collect()
+}
+
+fn call(answers: &[Arc<Entry>], number: usize) -> Call {
+    Call {
+        key: answers[number].key,
+        answer: number as u32,
+    }
 }
 
 /// Keeps a thread on one core, so that two threads are on two, however busy the machine is.
@@ -124,18 +136,36 @@ fn pin(number: usize) {
     let _ = rustix::thread::sched_setaffinity(None, &set);
 }
 
-/// Plays the trace so many times, in so many threads, each its part of it: hits, and how long it
-/// took from the first one's first call to the last one's last.
+/// Whence an answer is had that is to be inserted.
+type Source<'a> = &'a (dyn Fn(&Call) -> Arc<Entry> + Sync);
+
+/// What came of playing a trace.
+struct Played {
+    hits: usize,
+    /// Lookups and inserts.
+    operations: usize,
+    /// From the first thread's first call to the last one's last.
+    took: Duration,
+}
+
+impl Played {
+    /// Operations a second.
+    fn rate(&self) -> f64 {
+        self.operations as f64 / self.took.as_secs_f64()
+    }
+}
+
+/// Plays the trace so many times, in so many threads, each its part of it.
 fn play(
     contender: &dyn Contender,
-    answers: &[Answer],
-    calls: &[u32],
+    source: Source,
+    calls: &[Call],
     threads: usize,
     times: usize,
-) -> (u64, Duration) {
-    let parts: Vec<&[u32]> = calls.chunks(calls.len().div_ceil(threads)).collect();
+) -> Played {
+    let parts: Vec<&[Call]> = calls.chunks(calls.len().div_ceil(threads)).collect();
     let all_there = Barrier::new(parts.len());
-    let play_part = &|(number, part): (usize, &[u32])| {
+    let play_part = &|(number, part): (usize, &[Call])| {
         pin(number);
         let mut hits = 0;
         all_there.wait();
@@ -143,17 +173,16 @@ fn play(
         for some in std::iter::repeat_n(part, times).flat_map(|it| it.chunks(CALLS_A_TIME)) {
             let now = Instant::now();
             for call in some {
-                let answer = &answers[*call as usize];
-                if contender.get(&answer.key, now).is_some() {
+                if contender.get(&call.key, now).is_some() {
                     hits += 1;
                 } else {
-                    contender.insert(answer, now);
+                    contender.insert(&call.key, source(call), now);
                 }
             }
         }
         (hits, started, Instant::now())
     };
-    let played: Vec<(u64, Instant, Instant)> = std::thread::scope(|scope| {
+    let played: Vec<(usize, Instant, Instant)> = std::thread::scope(|scope| {
         let parts = parts.into_iter().enumerate();
         let threads: Vec<_> = parts
             .map(|part| scope.spawn(move || play_part(part)))
@@ -165,7 +194,11 @@ fn play(
     let first = played.iter().map(|(_, started, _)| *started).min();
     let last = played.iter().map(|(.., ended)| *ended).max();
     let took = last.zip(first).map(|(last, first)| last - first);
-    (hits, took.unwrap_or_default())
+    Played {
+        hits,
+        operations: 2 * times * calls.len() - hits,
+        took: took.unwrap_or_default(),
+    }
 }
 
 fn median(numbers: &[f64]) -> f64 {
@@ -198,50 +231,54 @@ impl Only {
 /// Rates by what is measured, the number of threads, and the contender.
 type Rates = BTreeMap<(&'static str, usize, &'static str), Vec<f64>>;
 
-fn compare(answers: &[Answer], calls: &[u32], size_max: usize, only: &Only) {
+fn compare(answers: &[Arc<Entry>], calls: &[Call], size_max: usize, only: &Only) {
     let mut hit_rates: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     let mut rates = Rates::new();
-    let hot: Vec<u32> = calls.iter().map(|call| call % HOT).collect();
-    for round in 0..ROUNDS {
+    let hot = |it: &Call| call(answers, it.answer as usize % HOT);
+    let hot: Vec<Call> = calls.iter().map(hot).collect();
+    let held = |call: &Call| Arc::clone(&answers[call.answer as usize]);
+    let made = |call: &Call| Arc::new(Entry::clone(&answers[call.answer as usize]));
+    let mut rng = fastrand::Rng::with_seed(2);
+    for _ in 0..ROUNDS {
         for threads in THREADS {
-            // Each is the first once, and the last once.
-            let turns = (0..NAMES.len()).map(|turn| NAMES[(turn + round) % NAMES.len()]);
-            let contenders: Vec<_> = turns
+            let contenders: Vec<_> = NAMES
+                .into_iter()
                 .filter(|name| only.takes(name, threads))
                 .map(|name| (name, contender(name, size_max)))
                 .collect();
-            let mut hits_of = vec![0; contenders.len()];
-            // A piece each, in turn, for the machine is not as fast in one second as in the next.
-            for piece in calls.chunks(PIECE) {
-                for ((name, contender), hits_of) in contenders.iter().zip(&mut hits_of) {
-                    let (hits, took) = play(&**contender, answers, piece, threads, 1);
-                    *hits_of += hits;
-                    let rate = piece.len() as f64 / took.as_secs_f64();
-                    rates
-                        .entry(("trace", threads, name))
-                        .or_default()
-                        .push(rate);
+            // A piece each, in turn, for the machine is not as fast in one second as in the next;
+            // each time in another order, for who comes next finds near what two have in common.
+            let mut turns: Vec<usize> = (0..contenders.len()).collect();
+            let mut play_all = |what, source: Source, calls: &[Call], times| {
+                let mut hits_of = vec![0; contenders.len()];
+                for piece in calls.chunks(PIECE) {
+                    rng.shuffle(&mut turns);
+                    for turn in &turns {
+                        let (name, contender) = &contenders[*turn];
+                        let played = play(&**contender, source, piece, threads, times);
+                        let rates = rates.entry((what, threads, *name)).or_default();
+                        rates.push(played.rate());
+                        hits_of[*turn] += played.hits;
+                    }
                 }
-            }
-            for ((name, contender), hits) in contenders.iter().zip(hits_of) {
+                hits_of
+            };
+            let hits_of = play_all("trace", &held, calls, 1);
+            for ((name, _), hits) in contenders.iter().zip(hits_of) {
                 if threads == 1 {
                     let share = hits as f64 / CALLS as f64;
                     hit_rates.entry(name).or_default().push(share);
                 }
-                play(&**contender, answers, &hot, 1, 1);
             }
-            for piece in hot.chunks(PIECE) {
-                for (name, contender) in &contenders {
-                    let (hits, took) = play(&**contender, answers, piece, threads, HOT_PLAYS);
-                    let calls = HOT_PLAYS * piece.len();
-                    assert!(hits as usize > calls / 1000 * 999, "{name}");
-                    let rate = calls as f64 / took.as_secs_f64();
-                    rates
-                        .entry(("hits only", threads, name))
-                        .or_default()
-                        .push(rate);
-                }
+            for (_, contender) in &contenders {
+                play(&**contender, &held, &hot, 1, 1);
             }
+            let hits_of = play_all("hits only", &held, &hot, HOT_PLAYS);
+            for ((name, _), hits) in contenders.iter().zip(hits_of) {
+                assert!(hits > HOT_PLAYS * CALLS / 1000 * 999, "{name}");
+            }
+            let some = &calls[..MADE_PIECES * PIECE];
+            play_all("trace, answers made and freed", &made, some, 1);
         }
     }
     for (name, rates) in hit_rates {
@@ -259,7 +296,7 @@ fn compare(answers: &[Answer], calls: &[u32], size_max: usize, only: &Only) {
         };
         let or_none = |ratio: Option<String>| ratio.unwrap_or_else(|| "-".into());
         println!(
-            "{what}, {threads} threads, {name}: {} million calls a second, {} of lru, {} of the best other",
+            "{what}, {threads} threads, {name}: {} million operations a second, {} of lru, {} of the best other",
             spread(own.clone(), 1e6),
             or_none(beside(&NAMES[5..])),
             or_none(beside(&NAMES[3..])),
@@ -333,7 +370,7 @@ fn growth(policy: EvictionPolicy, threads: u64, (shortest, longest): (f64, f64))
                 while inserted < (CHURN + 1) * MEMORY / threads as usize {
                     let (low, high) = (shortest.ln(), longest.ln());
                     let length = (low + rng.f64() * (high - low)).exp() as usize;
-                    let Answer { entry, .. } = sized(rng.usize(..), length);
+                    let entry = sized(rng.usize(..), length);
                     inserted += entry.bytes();
                     let _ = cache.insert(entry, cache.owner("bench"), Instant::now());
                     // Something is in use for long.
@@ -383,9 +420,9 @@ fn main() {
     }
     if "calls".starts_with(&what) {
         let mut rng = fastrand::Rng::with_seed(1);
-        let answers: Vec<Answer> = (0..KEYS).map(|number| answer(number, &mut rng)).collect();
-        let calls = trace(&mut rng);
-        let total: usize = answers.iter().map(|answer| answer.entry.bytes()).sum();
+        let answers: Vec<_> = (0..KEYS).map(|number| answer(number, &mut rng)).collect();
+        let calls = trace(&answers, &mut rng);
+        let total: usize = answers.iter().map(|entry| entry.bytes()).sum();
         println!(
             "{CALLS} calls, Zipf {EXPONENT}, {KEYS} answers of {} MiB, a cache of a tenth of it, {ROUNDS} rounds",
             total >> 20

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The cache beside moka, quick_cache and lru: hit rates on a Zipf trace, calls a second on 1, 2 and
+# The cache beside moka, quick_cache and lru: hit rates on a Zipf trace, operations a second on 1, 2 and
 # 8 threads, what a key costs, and the memory behind the bytes that are counted. Medians with
 # their quartiles; the contenders take turns, a few hundredths of a second each.
 #

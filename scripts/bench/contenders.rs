@@ -6,12 +6,12 @@ use std::time::Instant;
 use victor::cache::{Cache, Entry, Key, Owner};
 use victor::config::checked::EvictionPolicy;
 
-use crate::{Answer, KEYS, config};
+use crate::{KEYS, config};
 
 /// Something that keeps answers.
 pub trait Contender: Sync {
     fn get(&self, key: &Key, now: Instant) -> Option<Arc<Entry>>;
-    fn insert(&self, answer: &Answer, now: Instant);
+    fn insert(&self, key: &Key, answer: Arc<Entry>, now: Instant);
 }
 
 /// An answer with its weight, for those who do not keep that.
@@ -22,10 +22,10 @@ struct Weighed {
 }
 
 impl Weighed {
-    fn new(answer: &Answer) -> Self {
+    fn new(answer: Arc<Entry>) -> Self {
         Self {
-            entry: Arc::clone(&answer.entry),
-            bytes: answer.entry.bytes(),
+            bytes: answer.bytes(),
+            entry: answer,
         }
     }
 }
@@ -40,9 +40,8 @@ impl Contender for Ours {
         self.cache.get(key, now)
     }
 
-    fn insert(&self, answer: &Answer, now: Instant) {
-        let entry = Arc::clone(&answer.entry);
-        let _ = self.cache.insert(entry, self.owner, now);
+    fn insert(&self, _: &Key, answer: Arc<Entry>, now: Instant) {
+        let _ = self.cache.insert(answer, self.owner, now);
     }
 }
 
@@ -53,8 +52,8 @@ impl Contender for Moka {
         self.0.get(key).map(|weighed| weighed.entry)
     }
 
-    fn insert(&self, answer: &Answer, _: Instant) {
-        self.0.insert(answer.key, Weighed::new(answer));
+    fn insert(&self, key: &Key, answer: Arc<Entry>, _: Instant) {
+        self.0.insert(*key, Weighed::new(answer));
     }
 }
 
@@ -74,8 +73,8 @@ impl Contender for Quick {
         self.0.get(key).map(|weighed| weighed.entry)
     }
 
-    fn insert(&self, answer: &Answer, _: Instant) {
-        self.0.insert(answer.key, Weighed::new(answer));
+    fn insert(&self, key: &Key, answer: Arc<Entry>, _: Instant) {
+        self.0.insert(*key, Weighed::new(answer));
     }
 }
 
@@ -94,11 +93,11 @@ impl Contender for Locked {
         held.lru.get(key).map(|weighed| Arc::clone(&weighed.entry))
     }
 
-    fn insert(&self, answer: &Answer, _: Instant) {
+    fn insert(&self, key: &Key, answer: Arc<Entry>, _: Instant) {
         let weighed = Weighed::new(answer);
         let mut held = self.0.lock();
         held.bytes += weighed.bytes;
-        if let Some((_, old)) = held.lru.push(answer.key, weighed) {
+        if let Some((_, old)) = held.lru.push(*key, weighed) {
             held.bytes -= old.bytes;
         }
         while held.bytes > held.size_max {

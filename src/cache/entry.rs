@@ -161,14 +161,12 @@ impl Entry {
             }
         };
         let id = self.upstream_request_id.as_ref();
-        let texts = [
-            self.content_type.len(),
-            self.provider.len(),
-            self.model.len(),
-            id.map_or(0, |id| id.len()),
-            self.dropped.len(),
-        ];
-        own + body + texts.map(allocated).iter().sum::<usize>() + super::shard::PLACE_BYTES
+        let texts = allocated(self.content_type.len())
+            + allocated(self.provider.len())
+            + allocated(self.model.len())
+            + allocated(id.map_or(0, |id| id.len()))
+            + allocated(self.dropped.len());
+        own + body + texts + super::shard::PLACE_BYTES
     }
 }
 

@@ -42,8 +42,11 @@ impl Expiry {
     /// A slot was filled whose entry ends at `end`, a second since the cache began, rounded up:
     /// nobody goes too early.
     pub fn insert(&mut self, end: u32) {
-        self.first = self.first.min(end);
-        self.next = self.next.min(end);
+        // As a rule it is the last one of all.
+        if end < self.next {
+            self.first = self.first.min(end);
+            self.next = end;
+        }
     }
 
     /// Whether anybody can be too old at that second.

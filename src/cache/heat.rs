@@ -20,9 +20,9 @@ pub struct Heat {
 }
 
 impl Heat {
-    /// One use, now.
+    /// No use yet.
     pub const fn new(second: u32) -> Self {
-        Self { uses: 1.0, second }
+        Self { uses: 0.0, second }
     }
 
     /// One use more.
@@ -49,6 +49,7 @@ mod tests {
     #[test]
     fn a_use_counts_half_after_an_hour() {
         let mut heat = Heat::new(10);
+        heat.hit(10);
         heat.hit(10);
         assert_eq!(heat.at(10), 2.0);
         assert_eq!(heat.at(3610), 1.0);

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::entry::Entry;
 use super::key::Key;
+use super::slots::Slots;
 
 /// Cells of an empty index.
 const CELLS_MIN: usize = 16;
@@ -31,8 +32,8 @@ const FREE: Cell = Cell {
 /// Where an entry belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spot {
-    /// At a place where there is none yet.
-    Free(usize),
+    /// In a cell where there is none yet.
+    Free(u32),
     /// It is there, and has that slot.
     Taken(u32),
 }
@@ -45,7 +46,7 @@ pub struct Index {
 }
 
 /// The bits of a key that say where its entry is, and stand beside it.
-pub fn tag(key: &Key) -> u32 {
+fn tag(key: &Key) -> u32 {
     key.word(1) as u32
 }
 
@@ -61,9 +62,9 @@ impl Index {
     #[inline]
     pub fn get(&self, key: &Key) -> Option<(u32, Arc<Entry>)> {
         let tag = tag(key);
-        let mut at = self.home(tag);
+        let mut place = self.home(tag);
         loop {
-            let cell = &self.cells[at];
+            let cell = self.cells.get(place)?;
             let entry = cell.entry.as_ref()?;
             if cell.tag == tag {
                 // First its counter, then its key: so another core gives the line away once.
@@ -72,106 +73,93 @@ impl Index {
                     return Some((cell.slot, entry));
                 }
             }
-            at = self.after(at);
+            place = self.after(place);
         }
     }
 
     /// Where the entry of a key is or, once [`Index::put`] there, will be.
     #[inline]
-    pub fn spot(&mut self, key: &Key) -> Spot {
+    pub fn spot(&mut self, key: &Key, slots: &mut Slots) -> Spot {
         // Half of the cells stay free: the fuller the table, the longer the way to a free one.
         if (self.count + 1) * 2 > self.cells.len() {
-            self.lengthen();
+            self.lengthen(slots);
         }
         let tag = tag(key);
-        let mut at = self.home(tag);
+        let mut place = self.home(tag);
         loop {
-            let cell = &self.cells[at];
+            let cell = &self.cells[place];
             let Some(entry) = &cell.entry else {
-                return Spot::Free(at);
+                return Spot::Free(place as u32);
             };
             if cell.tag == tag && entry.key == *key {
                 return Spot::Taken(cell.slot);
             }
-            at = self.after(at);
+            place = self.after(place);
         }
     }
 
-    /// Takes in an entry at the free place of its key; nothing was taken out or in since that was
-    /// asked for.
+    /// Takes in an entry at the free place of its key, which its slot knows; nothing was taken out
+    /// or in since that was asked for.
     #[inline]
-    pub fn put(&mut self, at: usize, tag: u32, slot: u32, entry: Arc<Entry>) {
-        let entry = Some(entry);
-        self.cells[at] = Cell { entry, tag, slot };
+    pub fn put(&mut self, place: u32, slot: u32, entry: Arc<Entry>) {
+        let cell = &mut self.cells[place as usize];
+        cell.tag = tag(&entry.key);
+        cell.slot = slot;
+        cell.entry = Some(entry);
         self.count += 1;
     }
 
-    /// The entry of a slot that is in, whose tag is known.
-    pub fn entry(&self, tag: u32, slot: u32) -> Option<&Arc<Entry>> {
-        self.cells[self.find(tag, slot)?].entry.as_ref()
+    /// The entry at a place.
+    pub fn entry(&self, place: u32) -> Option<&Arc<Entry>> {
+        self.cells[place as usize].entry.as_ref()
     }
 
-    /// Takes out the entry of a slot.
+    /// Takes out the entry at a place, and moves those after it that could not be found any more.
     #[inline]
-    pub fn remove(&mut self, tag: u32, slot: u32) -> Option<Arc<Entry>> {
-        let at = self.find(tag, slot)?;
-        self.count -= 1;
-        self.vacate(at).entry
+    pub fn remove(&mut self, place: u32, slots: &mut Slots) -> Option<Arc<Entry>> {
+        let mut hole = place as usize;
+        let gone = self.cells[hole].entry.take();
+        self.count -= usize::from(gone.is_some());
+        let mask = self.cells.len() - 1;
+        let mut place = hole;
+        loop {
+            place = self.after(place);
+            let cell = &self.cells[place];
+            if cell.entry.is_none() {
+                return gone;
+            }
+            // How far it is from home, and how far from the hole.
+            let from = |start: usize| place.wrapping_sub(start) & mask;
+            if from(self.home(cell.tag)) >= from(hole) {
+                slots.at(cell.slot).place = hole as u32;
+                self.cells.swap(place, hole);
+                hole = place;
+            }
+        }
     }
 
     fn home(&self, tag: u32) -> usize {
         tag as usize & (self.cells.len() - 1)
     }
 
-    fn after(&self, at: usize) -> usize {
-        (at + 1) & (self.cells.len() - 1)
+    fn after(&self, place: usize) -> usize {
+        (place + 1) & (self.cells.len() - 1)
     }
 
-    fn find(&self, tag: u32, slot: u32) -> Option<usize> {
-        let mut at = self.home(tag);
-        loop {
-            let cell = &self.cells[at];
-            cell.entry.as_ref()?;
-            if cell.slot == slot {
-                return Some(at);
-            }
-            at = self.after(at);
-        }
-    }
-
-    /// Frees a cell, and moves those after it that could not be found any more.
-    fn vacate(&mut self, mut hole: usize) -> Cell {
-        let gone = std::mem::replace(&mut self.cells[hole], FREE);
-        let mask = self.cells.len() - 1;
-        let mut at = hole;
-        loop {
-            at = self.after(at);
-            let cell = &self.cells[at];
-            if cell.entry.is_none() {
-                return gone;
-            }
-            // How far it is from home, and how far from the hole.
-            let from = |start: usize| at.wrapping_sub(start) & mask;
-            if from(self.home(cell.tag)) >= from(hole) {
-                self.cells.swap(at, hole);
-                hole = at;
-            }
-        }
-    }
-
-    /// Twice as many cells. This, and what [`Slots`](super::slots::Slots) do when they double, are
-    /// the only steps that take time in proportion to a shard: a few nanoseconds for each entry,
-    /// and as seldom as a shard doubles.
+    /// Twice as many cells. This, and what [`Slots`] do when they double, are the only steps that
+    /// take time in proportion to a shard: a few nanoseconds for each entry, and as seldom as a
+    /// shard doubles.
     #[cold]
-    fn lengthen(&mut self) {
+    fn lengthen(&mut self, slots: &mut Slots) {
         let longer = vec![FREE; self.cells.len() * 2];
         let cells = std::mem::replace(&mut self.cells, longer.into());
         for cell in cells.into_iter().filter(|cell| cell.entry.is_some()) {
-            let mut at = self.home(cell.tag);
-            while self.cells[at].entry.is_some() {
-                at = self.after(at);
+            let mut place = self.home(cell.tag);
+            while self.cells[place].entry.is_some() {
+                place = self.after(place);
             }
-            self.cells[at] = cell;
+            slots.at(cell.slot).place = place as u32;
+            self.cells[place] = cell;
         }
     }
 }
@@ -179,6 +167,8 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::heat::Heat;
+    use crate::cache::slots::Slot;
     use crate::cache::tests::entry;
     use proptest::prelude::*;
     use std::collections::HashMap;
@@ -197,19 +187,20 @@ mod tests {
             // The homes at both ends of a small table, so that runs of cells go around its end.
             steps in prop::collection::vec((prop_oneof![0..4u8, 252..=255u8], 0..6u8), 0..300)
         ) {
-            let (mut index, mut model) = (Index::new(), HashMap::new());
-            for (slot, (home, number)) in (0..).zip(steps) {
+            let (mut index, mut slots, mut model) = (Index::new(), Slots::new(1), HashMap::new());
+            for (home, number) in steps {
                 let key = key(home, number);
-                let tag = tag(&key);
                 if let Some(slot) = model.remove(&(home, number)) {
-                    let gone = index.remove(tag, slot);
+                    let place = slots.at(slot).place;
+                    slots.free(slot);
+                    let gone = index.remove(place, &mut slots);
                     prop_assert!(gone.is_some_and(|entry| entry.key == key));
-                    prop_assert!(index.remove(tag, slot).is_none());
                 } else {
-                    let Spot::Free(at) = index.spot(&key) else {
+                    let Spot::Free(place) = index.spot(&key, &mut slots) else {
                         panic!("{key:?} is in");
                     };
-                    index.put(at, tag, slot, entry(key, 1, Instant::now(), Duration::ZERO));
+                    let slot = slots.fill(Slot::new(place, 1, 0, 0, Heat::new(0)));
+                    index.put(place, slot, entry(key, 1, Instant::now(), Duration::ZERO));
                     model.insert((home, number), slot);
                 }
                 for home in (0..4).chain(252..=255) {
@@ -217,7 +208,9 @@ mod tests {
                         let key = self::key(home, number);
                         let expected = model.get(&(home, number)).copied();
                         if let Some(slot) = expected {
-                            prop_assert_eq!(index.spot(&key), Spot::Taken(slot));
+                            prop_assert_eq!(index.spot(&key, &mut slots), Spot::Taken(slot));
+                            let noted = index.entry(slots.at(slot).place);
+                            prop_assert!(noted.is_some_and(|entry| entry.key == key));
                         }
                         let found = index.get(&key);
                         prop_assert_eq!(found.as_ref().map(|(slot, _)| *slot), expected);

@@ -261,7 +261,7 @@ impl Keeper {
             // Memory of answers that nobody asks for again.
             let _ = self.cache.purge(Instant::now());
             let stats = self.cache.stats();
-            let used = stats.hits + stats.misses + stats.inserts;
+            let used = stats.uses + stats.inserts;
             let is_used = self.used.swap(used, Ordering::Relaxed) != used;
             if is_used {
                 let saved = self.save();

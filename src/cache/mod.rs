@@ -14,10 +14,12 @@ pub mod key;
 pub mod policy;
 pub mod store;
 
+mod clock;
 mod coordinators;
 mod expiry;
 mod heat;
 mod index;
+mod recent;
 mod shard;
 mod slots;
 #[cfg(test)]
@@ -122,18 +124,14 @@ pub enum Outcome {
 pub struct Stats {
     /// What is in; what is too old but has not been found yet included.
     pub held: Amount,
-    /// Lookups that found something.
-    pub hits: u64,
-    /// Lookups that did not.
-    pub misses: u64,
+    /// Lookups that found something; with `lru`, inserts are among them.
+    pub uses: u64,
     /// Inserts that were stored, be it in place of another.
     pub inserts: u64,
     /// Inserts that were refused.
     pub refused: u64,
     /// What went, by [`Reason`].
     by_reason: [Amount; 3],
-    /// The coordinators that have ever been.
-    pub coordinators: Vec<CoordinatorStats>,
 }
 
 impl Stats {
@@ -141,15 +139,4 @@ impl Stats {
     pub const fn evicted(&self, reason: Reason) -> Amount {
         self.by_reason[reason.index()]
     }
-}
-
-/// One coordinator's part. Misses are not among it: a lookup that finds nothing has none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CoordinatorStats {
-    /// Its name.
-    pub name: std::sync::Arc<str>,
-    /// What it has in.
-    pub held: Amount,
-    /// Lookups that found an entry of its.
-    pub hits: u64,
 }

@@ -1,23 +1,26 @@
 //! One part of the cache, as it is behind one lock: entries, their order, their ends.
 //!
-//! Everything here is short, for the lock's sake. What goes waits to be freed until the caller
-//! takes it, [a few at a time](Gone), once the lock is free. The caller also knows how many bytes
+//! Everything here is short, for the lock's sake. What goes is [given to the caller](Gone) to be
+//! freed once the lock is free. The caller also knows how many bytes
 //! there are altogether; here only the shard's own are counted.
 //!
 //! An insert's steps are inlined into one another: the calls alone were a tenth of its time.
 
-use std::hint::black_box;
 use std::mem::offset_of;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use smallvec::SmallVec;
+
+use super::clock::Clock;
 use super::entry::Entry;
 use super::expiry::Expiry;
 use super::heat::Heat;
-use super::index::{self, Cell, Index, Spot};
+use super::index::{Cell, Index, Spot};
 use super::key::Key;
-use super::policy;
+use super::policy::{self, Order};
+use super::recent::Recent;
 use super::slots::{Slot, Slots};
 use super::{Amount, Evicted, Outcome, Reason};
 use crate::config::checked::EvictionPolicy;
@@ -25,37 +28,26 @@ use crate::config::checked::EvictionPolicy;
 /// Entries that are evicted before the lock is given up in between.
 pub const EVICTED_AT_ONCE: usize = 32;
 
-/// Hits that are put off: three lines of memory.
-const RECENT_MAX: usize = 48;
-
 /// Bytes of an entry's place: its slot and its two cells. Both are in vectors that double, so half
 /// as much again is there on the average.
 pub const PLACE_BYTES: usize = (size_of::<Slot>() + 2 * size_of::<Cell>()) * 3 / 2;
 
-/// Entries that have gone before they are freed, unless they are big: see [`Shard::take_gone`].
-const GONE_MAX: usize = 16;
-
-/// Entries that have gone from a shard, to be freed when its lock is free.
+/// What has gone from a shard, to be freed when its lock is free.
+///
+/// That is at once: an allocator gives what was freed last, which is near, to who comes next. Freed
+/// a dozen at a time, answers overflow what it keeps for that, and an insert takes a sixth longer.
 #[derive(Default)]
-pub struct Gone(Vec<Arc<Entry>>);
-
-impl Drop for Gone {
-    /// Nobody has used them for long, so their memory is far away, and to free one waits for it. To
-    /// look at one does not: those looked at one after the other are all fetched at once. Freeing
-    /// reads three lines of each: the counters, the body, and the texts behind it.
-    fn drop(&mut self) {
-        for entry in &self.0 {
-            black_box(Arc::strong_count(entry));
-            black_box((entry.body.as_bytes().len(), entry.model.len()));
-        }
-    }
+pub struct Gone {
+    pub evicted: Evicted,
+    /// As a rule one goes for one that comes.
+    entries: SmallVec<[Arc<Entry>; 4]>,
 }
 
-/// A coordinator's part of a shard.
-#[derive(Clone, Copy, Default)]
-pub struct Part {
-    pub held: Amount,
-    pub hits: u64,
+impl Gone {
+    /// Frees what has gone.
+    pub fn free(&mut self) {
+        self.entries.clear();
+    }
 }
 
 /// An entry with what it is worth.
@@ -70,41 +62,25 @@ pub struct Worth {
 // behind it.
 #[repr(C)]
 pub struct Shard {
-    /// Of `recent`, how many there are.
-    recent_count: u32,
-    /// What time it is, as far as heats are concerned: that of the last insert, or of the first hit
-    /// in `recent`.
-    second: u32,
     index: Index,
-    pub misses: u64,
-    /// The slots of hits that have not been told to the policy yet, in order.
-    ///
-    /// A hit moves an entry in its ring and counts in several places, which are lines of memory
-    /// that the last thread to hit has changed and another has to fetch. Put off and done together,
-    /// they are fetched at once, and one after the other only the lock and this.
-    recent: [u32; RECENT_MAX],
-    /// The end of `second`.
-    until: Instant,
+    /// The uses that have not been told to the policy yet.
+    recent: Recent,
+    /// Its time is that of the last use.
+    clock: Clock,
     slots: Slots,
-    /// When the cache began.
-    began: Instant,
     policy: policy::Chosen,
     expiry: Expiry,
     pub bytes: usize,
     /// Bytes that are reserved and not taken; what goes adds to them.
     pub spare: usize,
-    /// What has gone and is not freed yet, and its bytes, which are not among `bytes`.
-    gone: Vec<Arc<Entry>>,
-    gone_bytes: usize,
-    pub hits: u64,
+    /// Uses that were settled.
+    uses: u64,
     pub inserts: u64,
     pub by_reason: [Amount; 3],
-    /// By the coordinator's number.
-    pub parts: Vec<Part>,
 }
 
 const _: () = assert!(
-    offset_of!(Shard, recent) <= 40,
+    offset_of!(Shard, recent) + size_of::<u32>() <= 40,
     "with the lock's 24 bytes a line of memory"
 );
 
@@ -112,30 +88,28 @@ impl Shard {
     pub fn new(policy: EvictionPolicy, began: Instant) -> Self {
         let policy = policy::Chosen::new(policy);
         Self {
-            recent_count: 0,
-            second: 0,
-            recent: [0; RECENT_MAX],
-            until: began,
-            began,
+            recent: Recent::new(),
+            clock: Clock::new(began),
             index: Index::new(),
             slots: Slots::new(policy.rings()),
             policy,
             expiry: Expiry::default(),
             bytes: 0,
             spare: 0,
-            gone: Vec::new(),
-            gone_bytes: 0,
-            hits: 0,
+            uses: 0,
             inserts: 0,
-            misses: 0,
             by_reason: [Amount::default(); 3],
-            parts: Vec::new(),
         }
     }
 
     /// Entries.
     pub const fn count(&self) -> usize {
         self.slots.count()
+    }
+
+    /// Uses so far, inserts perhaps among them.
+    pub const fn uses(&self) -> u64 {
+        self.uses + self.recent.count() as u64
     }
 
     /// The entry of that key, and the number of its slot, for [`Shard::hit`].
@@ -147,15 +121,10 @@ impl Shard {
     /// Counts the entry in a slot as used.
     #[inline]
     pub fn hit(&mut self, slot: u32, now: Instant) {
-        // Neither empty nor full, in one comparison.
-        if !(1..RECENT_MAX as u32).contains(&self.recent_count) {
-            self.settle();
-            self.pass(now);
+        if self.recent.is_full() {
+            self.go_on(now);
         }
-        if let Some(place) = self.recent.get_mut(self.recent_count as usize) {
-            *place = slot;
-            self.recent_count += 1;
-        }
+        self.recent.push(slot);
     }
 
     /// The entry of that key, if it is not too old.
@@ -164,147 +133,142 @@ impl Shard {
         (entry.expires > now).then_some(entry)
     }
 
-    /// Lets the time go on. What was before it is settled.
-    fn pass(&mut self, now: Instant) {
-        if now >= self.until {
-            self.second = self.second(now);
-            let end = Duration::from_secs(u64::from(self.second) + 1);
-            self.until = self.began.checked_add(end).unwrap_or(now);
+    /// Lets the time go on, and settles what was put off.
+    #[cold]
+    fn go_on(&mut self, now: Instant) {
+        if self.clock.is_over(now) {
+            self.clock.pass(now);
+        }
+        self.settle();
+    }
+
+    /// Does what the last uses have put off, if that is due before anything but a hit is done.
+    #[inline]
+    pub fn settle_order(&mut self) {
+        if self.policy.order() == Order::Uses {
+            self.settle();
         }
     }
 
-    /// The second of a time, for heats and [`Expiry`].
-    fn second(&self, time: Instant) -> u32 {
-        let since = time.saturating_duration_since(self.began).as_secs();
-        // 136 years.
-        u32::try_from(since).unwrap_or(u32::MAX)
-    }
-
-    /// The first second that is not before a time.
-    fn second_after(&self, time: Instant) -> u32 {
-        let since = time.saturating_duration_since(self.began);
-        let begun = since.as_secs() + u64::from(since.subsec_nanos() > 0);
-        u32::try_from(begun).unwrap_or(u32::MAX)
-    }
-
-    /// Does what the last hits have put off. Due before anything but a hit is done or asked.
+    /// Does what the last uses have put off. Due before anything is asked.
     pub fn settle(&mut self) {
-        let count = std::mem::take(&mut self.recent_count);
-        if count == 0 {
-            return;
-        }
-        let hit = &self.recent[..count as usize];
-        self.hits += u64::from(count);
-        let (second, parts) = (self.second, &mut self.parts);
-        self.policy.hits(&mut self.slots, hit, |slot| {
-            slot.heat.hit(second);
-            parts[slot.coordinator as usize].hits += 1;
-        });
+        let second = self.clock.second();
+        let each = |slot: &mut Slot| slot.heat.hit(second);
+        let used = self.recent.take();
+        self.uses += used.len() as u64;
+        self.policy.hits(&mut self.slots, used, each);
     }
 
     /// Takes out the entry of that key if it is too old.
-    pub fn expire_one(&mut self, key: &Key, now: Instant, evicted: &mut Evicted) {
+    pub fn expire_one(&mut self, key: &Key, now: Instant, gone: &mut Gone) {
         let found = self.index.get(key);
         if let Some((slot, _)) = found.filter(|(_, entry)| entry.expires <= now) {
-            self.remove(slot, Some(Reason::Ttl), evicted);
+            self.remove(slot, Some(Reason::Ttl), gone);
         }
     }
 
     /// Takes out the entry of that key.
-    pub fn clear_one(&mut self, key: &Key, evicted: &mut Evicted) {
+    pub fn clear_one(&mut self, key: &Key, gone: &mut Gone) {
         if let Some((slot, _)) = self.index.get(key) {
-            self.remove(slot, Some(Reason::Cleared), evicted);
+            self.remove(slot, Some(Reason::Cleared), gone);
         }
     }
 
-    /// Takes an entry in, in place of one of the same key, if there is room once that one has gone;
-    /// gives it back if not. What is too old has been looked for before.
+    /// Takes an entry in, in place of one of the same key. It has no place in the order yet, so it
+    /// does not go for itself while room is made for it; what is too old has been looked for
+    /// before. Then [`Shard::keep`] it, or [`Shard::give_back`].
     #[inline(always)]
-    pub fn insert(
-        &mut self,
-        entry: Arc<Entry>,
-        terms: Terms,
-        evicted: &mut Evicted,
-        make_room: impl FnOnce(&mut Self, &mut Evicted) -> bool,
-    ) -> Result<(), Arc<Entry>> {
+    pub fn take_in(&mut self, entry: Arc<Entry>, terms: Terms, gone: &mut Gone) -> u32 {
         let Terms { coordinator, bytes } = terms;
-        let tag = index::tag(&entry.key);
-        let end = self.second_after(entry.expires);
-        let at = loop {
-            match self.index.spot(&entry.key) {
-                Spot::Free(at) => break at,
+        let end = self.clock.end(entry.expires);
+        let place = loop {
+            match self.index.spot(&entry.key, &mut self.slots) {
+                Spot::Free(place) => break place,
                 // What is taken out moves others, so the spot is looked for again.
                 Spot::Taken(slot) => {
-                    self.remove(slot, None, evicted);
-                    evicted.outcome = Outcome::Replaced;
+                    self.remove(slot, None, gone);
+                    gone.evicted.outcome = Outcome::Replaced;
                 }
             }
         };
-        let heat = Heat::new(self.second);
-        let new = Slot::new(tag, bytes, end, coordinator, heat);
+        let heat = Heat::new(self.clock.second());
+        let new = Slot::new(place, bytes, end, coordinator, heat);
         let slot = self.slots.fill(new);
-        self.index.put(at, tag, slot, entry);
-        // It has no place in the order yet, so it does not go for itself.
-        if !make_room(self, evicted) {
-            self.slots.free(slot);
-            let entry = self.index.remove(tag, slot);
-            debug_assert!(entry.is_some(), "it was put there above");
-            return entry.map_or(Ok(()), Err);
-        }
-        self.inserts += 1;
-        self.policy.insert(&mut self.slots, slot);
+        self.index.put(place, slot, entry);
         self.expiry.insert(end);
+        slot
+    }
+
+    /// Keeps what was taken in; there is room for it.
+    #[inline(always)]
+    pub fn keep(&mut self, slot: u32, bytes: u32) {
+        self.inserts += 1;
         self.bytes += bytes as usize;
-        if coordinator as usize >= self.parts.len() {
-            let parts = coordinator as usize + 1;
-            self.parts.resize(parts, Part::default());
+        // To come is a use.
+        if self.policy.order() == Order::LastUse {
+            if self.recent.is_full() {
+                self.settle();
+            }
+            self.recent.push(slot);
+        } else {
+            self.slots.at(slot).heat.hit(self.clock.second());
+            self.policy.insert(&mut self.slots, slot);
         }
-        self.parts[coordinator as usize].held.add(bytes);
-        Ok(())
+    }
+
+    /// Gives back what was taken in; there is no room for it.
+    #[cold]
+    pub fn give_back(&mut self, slot: u32) -> Option<Arc<Entry>> {
+        // Who went may have moved it.
+        let place = self.slots.at(slot).place;
+        self.slots.free(slot);
+        self.index.remove(place, &mut self.slots)
     }
 
     /// Takes out a few that are too old.
-    pub fn expire(&mut self, now: Instant, evicted: &mut Evicted) {
-        self.pass(now);
-        if !self.expiry.is_due(self.second) {
+    pub fn expire(&mut self, now: Instant, gone: &mut Gone) {
+        if self.clock.is_over(now) {
+            self.go_on(now);
+        }
+        let second = self.clock.second();
+        if !self.expiry.is_due(second) {
             return;
         }
-        let (due, count) = self.expiry.due(&self.slots, self.second);
+        let (due, count) = self.expiry.due(&self.slots, second);
         for slot in &due[..count] {
-            self.remove(*slot, Some(Reason::Ttl), evicted);
+            self.remove(*slot, Some(Reason::Ttl), gone);
         }
-    }
-
-    /// What has gone, if it is enough to be freed or more than `keeps` bytes.
-    pub fn take_gone(&mut self, keeps: usize) -> Gone {
-        if self.gone.len() < GONE_MAX && self.gone_bytes <= keeps {
-            return Gone::default();
-        }
-        self.gone_bytes = 0;
-        let next = Vec::with_capacity(GONE_MAX);
-        Gone(std::mem::replace(&mut self.gone, next))
     }
 
     /// Takes out the next one to go; false if there is none.
     #[inline(always)]
-    pub fn evict(&mut self, evicted: &mut Evicted) -> bool {
-        let victim = self.policy.victim(&self.slots);
-        victim.is_some_and(|slot| self.remove(slot, Some(Reason::Size), evicted))
+    pub fn evict(&mut self, gone: &mut Gone) -> bool {
+        loop {
+            match self.policy.victim(&self.slots) {
+                Some(slot) if !self.is_put_off(slot) => {
+                    return self.remove_settled(slot, Some(Reason::Size), gone);
+                }
+                None if self.recent.is_empty() => return false,
+                _ => self.settle(),
+            }
+        }
     }
 
     /// Takes out what is in `slots` and of that coordinator, or of any. False if there are no
     /// slots from there on.
-    pub fn sweep(&mut self, slots: Range<u32>, of: Option<u16>, evicted: &mut Evicted) -> bool {
+    pub fn sweep(&mut self, slots: Range<u32>, of: Option<u16>, gone: &mut Gone) -> bool {
         let is_of = |held: &Slot| of.is_none_or(|of| of == held.coordinator);
-        self.take_out(slots, is_of, Reason::Cleared, evicted)
+        self.take_out(slots, is_of, Reason::Cleared, gone)
     }
 
     /// Takes out what is in `slots` and too old, up to a second late, since ends are rounded up.
     /// False if there are no slots from there on.
-    pub fn purge(&mut self, slots: Range<u32>, now: Instant, evicted: &mut Evicted) -> bool {
-        self.pass(now);
-        let second = self.second;
-        self.take_out(slots, |held| held.end <= second, Reason::Ttl, evicted)
+    pub fn purge(&mut self, slots: Range<u32>, now: Instant, gone: &mut Gone) -> bool {
+        if self.clock.is_over(now) {
+            self.go_on(now);
+        }
+        let second = self.clock.second();
+        self.take_out(slots, |held| held.end <= second, Reason::Ttl, gone)
     }
 
     fn take_out(
@@ -312,12 +276,12 @@ impl Shard {
         slots: Range<u32>,
         which: impl Fn(&Slot) -> bool,
         reason: Reason,
-        evicted: &mut Evicted,
+        gone: &mut Gone,
     ) -> bool {
         let is_within = slots.start < self.slots.limit();
         for slot in slots {
             if self.slots.get(slot).is_some_and(&which) {
-                self.remove(slot, Some(reason), evicted);
+                self.remove(slot, Some(reason), gone);
             }
         }
         is_within
@@ -325,14 +289,14 @@ impl Shard {
 
     fn entry(&self, slot: u32) -> Option<(&Slot, &Arc<Entry>)> {
         let noted = self.slots.get(slot)?;
-        Some((noted, self.index.entry(noted.tag, slot)?))
+        Some((noted, self.index.entry(noted.place)?))
     }
 
     /// Adds what is in `slots`, is worth more than `floor` and not too old. False if there are no
     /// slots from there on.
     pub fn rank(&self, slots: Range<u32>, now: Instant, floor: f64, out: &mut Vec<Worth>) -> bool {
         let is_within = slots.start < self.slots.limit();
-        let second = self.second(now);
+        let second = self.clock.second_of(now);
         for slot in slots {
             let entry = self.entry(slot).filter(|(_, entry)| entry.expires > now);
             let Some((slot, entry)) = entry else {
@@ -351,32 +315,49 @@ impl Shard {
         is_within
     }
 
+    /// Adds up what is in `slots`, by the coordinator's number. False if there are no slots from
+    /// there on.
+    pub fn add_up(&self, slots: Range<u32>, parts: &mut Vec<Amount>) -> bool {
+        let is_within = slots.start < self.slots.limit();
+        for held in slots.filter_map(|slot| self.slots.get(slot)) {
+            let number = held.coordinator as usize;
+            if number >= parts.len() {
+                parts.resize(number + 1, Amount::default());
+            }
+            parts[number].add(held.bytes);
+        }
+        is_within
+    }
+
+    fn remove(&mut self, slot: u32, reason: Option<Reason>, gone: &mut Gone) {
+        if self.is_put_off(slot) {
+            self.settle();
+        }
+        self.remove_settled(slot, reason, gone);
+    }
+
+    /// Whether a use of a slot's entry was put off that matters to its order.
     #[inline(always)]
-    fn remove(&mut self, slot: u32, reason: Option<Reason>, evicted: &mut Evicted) -> bool {
-        debug_assert!(self.recent_count == 0, "a hit of it may have been put off");
-        let Some(&Slot {
-            tag,
-            bytes,
-            coordinator,
-            ..
-        }) = self.slots.get(slot)
-        else {
+    fn is_put_off(&self, slot: u32) -> bool {
+        self.policy.order() != Order::Arrival && self.recent.may_have(slot)
+    }
+
+    /// Takes out who is not among those whose use was put off.
+    #[inline(always)]
+    fn remove_settled(&mut self, slot: u32, reason: Option<Reason>, gone: &mut Gone) -> bool {
+        let Some(&Slot { place, bytes, .. }) = self.slots.get(slot) else {
             return false;
         };
         self.slots.leave(slot);
         self.slots.free(slot);
         self.bytes -= bytes as usize;
         self.spare += bytes as usize;
-        let part = &mut self.parts[coordinator as usize].held;
-        part.count -= 1;
-        part.bytes -= u64::from(bytes);
         if let Some(reason) = reason {
             self.by_reason[reason.index()].add(bytes);
-            evicted.by_reason[reason.index()].add(bytes);
+            gone.evicted.by_reason[reason.index()].add(bytes);
         }
-        if let Some(entry) = self.index.remove(tag, slot) {
-            self.gone_bytes += bytes as usize;
-            self.gone.push(entry);
+        if let Some(entry) = self.index.remove(place, &mut self.slots) {
+            gone.entries.push(entry);
         }
         true
     }

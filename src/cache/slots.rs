@@ -19,8 +19,8 @@ pub struct Slot {
     older: u32,
     /// The other one; while the slot is free, the next one that is free too.
     newer: u32,
-    /// Where the index has the entry; see [`super::index::tag`].
-    pub tag: u32,
+    /// Where the index has the entry.
+    pub place: u32,
     /// As `Entry::bytes` counted; 0 while the slot is free.
     pub bytes: u32,
     /// The second from whose begin on the entry is too old, since the cache began.
@@ -37,11 +37,11 @@ const _: () = assert!(size_of::<Slot>() == 32, "half a line of memory");
 
 impl Slot {
     /// A slot that is in no ring yet. `bytes` are 0 only for a head.
-    pub const fn new(tag: u32, bytes: u32, end: u32, coordinator: u16, heat: Heat) -> Self {
+    pub const fn new(place: u32, bytes: u32, end: u32, coordinator: u16, heat: Heat) -> Self {
         Self {
             older: NONE,
             newer: NONE,
-            tag,
+            place,
             bytes,
             end,
             coordinator,
@@ -110,24 +110,28 @@ impl Slots {
         &self.slots
     }
 
-    /// Fills a slot that was free. It is in no ring yet.
+    /// Fills a slot that was free. It is in a ring of its own yet.
     #[inline]
-    pub fn fill(&mut self, new: Slot) -> u32 {
+    pub fn fill(&mut self, mut new: Slot) -> u32 {
         self.count += 1;
         let slot = self.free;
         match self.slots.get_mut(slot as usize) {
             Some(place) => {
-                self.free = std::mem::replace(place, new).newer;
+                self.free = place.newer;
+                (new.older, new.newer) = (slot, slot);
+                *place = new;
                 slot
             }
             None => {
+                let slot = self.limit();
+                (new.older, new.newer) = (slot, slot);
                 self.slots.push(new);
-                self.limit() - 1
+                slot
             }
         }
     }
 
-    /// Frees a slot that is in use and in no ring any more.
+    /// Frees a slot that is in use and has left its ring.
     #[inline]
     pub fn free(&mut self, slot: u32) {
         let next = std::mem::replace(&mut self.free, slot);
@@ -149,21 +153,24 @@ impl Slots {
         (oldest >= self.heads).then_some(oldest)
     }
 
-    /// Puts a slot that is in no ring behind what is in one.
+    /// Puts a slot that is in no other ring behind what is in one.
     #[inline]
     pub fn join(&mut self, ring: u32, slot: u32) {
-        let older = std::mem::replace(&mut self.at(ring).older, slot);
-        let own = self.at(slot);
+        // One look at where they are.
+        let slots = &mut *self.slots;
+        let older = std::mem::replace(&mut slots[ring as usize].older, slot);
+        let own = &mut slots[slot as usize];
         (own.older, own.newer) = (older, ring);
-        self.at(older).newer = slot;
+        slots[older as usize].newer = slot;
     }
 
     /// Takes a slot out of its ring.
     #[inline]
     pub fn leave(&mut self, slot: u32) {
-        let Slot { older, newer, .. } = *self.at(slot);
-        self.at(older).newer = newer;
-        self.at(newer).older = older;
+        let slots = &mut *self.slots;
+        let Slot { older, newer, .. } = slots[slot as usize];
+        slots[older as usize].newer = newer;
+        slots[newer as usize].older = older;
     }
 
     /// Moves a slot from its ring to behind what is in another, or in the same.

@@ -6,9 +6,8 @@
 //! first reserves its bytes, and evicts until it could: from its own shard if that is full, else
 //! from the fullest. What a shard has evicted beyond the need stays reserved for its next insert,
 //! a little of it, so that most inserts leave the common count alone. So the bound holds at every
-//! moment, and evicting is nearly as exact as if there were one shard. What has gone and waits to
-//! be freed with others is beyond the bound, by 1.6 % at most. No thread ever holds two of the
-//! locks.
+//! moment, and evicting is nearly as exact as if there were one shard. No thread ever holds two of
+//! the locks.
 //!
 //! Start at [`Cache::get`] and [`Cache::insert`].
 
@@ -22,11 +21,11 @@ use std::time::Instant;
 use super::coordinators::{Coordinators, Owner};
 use super::entry::Entry;
 use super::key::Key;
-use super::shard::{EVICTED_AT_ONCE, Shard, Terms, Worth};
-use super::{Amount, CoordinatorStats, Evicted, Outcome, Stats};
+use super::shard::{EVICTED_AT_ONCE, Gone, Shard, Terms, Worth};
+use super::{Amount, Evicted, Outcome, Stats};
 use crate::config::checked;
 use crate::procfs;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, MutexGuard};
 
 /// Shards for each core, at least; two threads meet in one of them a few times in a hundred.
 const SHARDS_A_CORE: usize = 4;
@@ -40,8 +39,7 @@ const ENTRY_PART: usize = 8;
 /// The biggest entry in any cache: 4 GiB less a byte.
 const ENTRY_MAX: usize = u32::MAX as usize;
 
-/// What a shard may keep in spare, within the bound, and what of it may have gone and not be freed,
-/// beyond the bound, each as a part of an even share: 1.6 % of the cache if all do.
+/// What a shard may keep in spare, as a part of an even share: 1.6 % of the cache if all do.
 const SPARE_PART: usize = 64;
 
 /// Slots that are looked at before the lock is given up in between.
@@ -62,11 +60,11 @@ pub struct Cache {
     /// What is in or reserved, in bytes.
     used: AtomicUsize,
     size_max: usize,
+    entry_max: usize,
     /// From which bytes on a shard evicts from itself for what it takes in: seven eighths of what
     /// it holds if all hold the same. So most inserts take one lock, and none falls far behind.
     share: usize,
-    /// The bytes that a shard keeps in spare from one insert to the next, and those that have gone
-    /// and need not be freed yet.
+    /// The bytes that a shard keeps in spare from one insert to the next.
     pub(super) keeps_max: usize,
     coordinators: Coordinators,
     refused: AtomicU64,
@@ -103,6 +101,7 @@ impl Cache {
             places: (0..shards).map(place).collect(),
             used: AtomicUsize::new(0),
             size_max: config.max_size_bytes,
+            entry_max: (config.max_size_bytes / ENTRY_PART).min(ENTRY_MAX),
             share: match shards {
                 1 => config.max_size_bytes,
                 _ => config.max_size_bytes / shards / 8 * 7,
@@ -116,14 +115,10 @@ impl Cache {
     /// The answer that is stored under `key` and not too old. One short lock, nothing copied.
     pub fn get(&self, key: &Key, now: Instant) -> Option<Arc<Entry>> {
         let mut shard = self.place(key).shard.lock();
-        let Some((slot, entry)) = shard.find(key) else {
-            shard.misses += 1;
-            return None;
-        };
+        let (slot, entry) = shard.find(key)?;
         if entry.expires <= now {
-            shard.misses += 1;
             drop(shard);
-            self.expire_one(key, now);
+            self.expire_one(entry, now);
             return None;
         }
         shard.hit(slot, now);
@@ -136,19 +131,19 @@ impl Cache {
         self.place(key).shard.lock().peek(key, now)
     }
 
+    /// Takes out an entry that was found too old.
     #[cold]
-    fn expire_one(&self, key: &Key, now: Instant) {
-        let place = self.place(key);
-        self.with(place, self.keeps_max, |shard| {
-            shard.expire_one(key, now, &mut Evicted::default());
+    fn expire_one(&self, entry: Arc<Entry>, now: Instant) {
+        let mut gone = Gone::default();
+        self.with(self.place(&entry.key), self.keeps_max, |shard| {
+            shard.expire_one(&entry.key, now, &mut gone);
         });
     }
 
     /// Takes out the answer to a call, as one that is cleared.
     pub fn remove(&self, key: &Key) {
-        self.with(self.place(key), 0, |shard| {
-            shard.clear_one(key, &mut Evicted::default());
-        });
+        let mut gone = Gone::default();
+        self.with(self.place(key), 0, |shard| shard.clear_one(key, &mut gone));
     }
 
     /// Who is to be named to [`Cache::insert`] for a coordinator of that name.
@@ -163,10 +158,10 @@ impl Cache {
         let (Some(coordinator), true) = (owner.number(), bytes <= self.entry_max()) else {
             return self.refuse(Evicted::default());
         };
-        let mut evicted = Evicted::default();
+        let mut gone = Gone::default();
         if entry.expires <= now {
-            evicted.outcome = Outcome::Expired;
-            return evicted;
+            gone.evicted.outcome = Outcome::Expired;
+            return gone.evicted;
         }
         let terms = Terms {
             coordinator,
@@ -174,18 +169,19 @@ impl Cache {
             bytes: bytes as u32,
         };
         let place = self.place(&entry.key);
-        let mut incoming = Some(entry);
-        self.with(place, self.keeps_max, |shard| {
-            let Some(entry) = incoming.take() else { return };
-            shard.expire(now, &mut evicted);
-            let inserted = shard.insert(entry, terms, &mut evicted, |shard, evicted| {
-                self.make_room(shard, bytes, self.share, evicted)
-            });
-            incoming = inserted.err();
-        });
-        match incoming {
-            None => evicted,
-            Some(entry) => self.insert_elsewhere(place, entry, terms, evicted),
+        let mut shard = self.open(place);
+        shard.expire(now, &mut gone);
+        let slot = shard.take_in(entry, terms, &mut gone);
+        let mut left = None;
+        if self.make_room(&mut shard, bytes, self.share, &mut gone) {
+            shard.keep(slot, terms.bytes);
+        } else {
+            left = shard.give_back(slot);
+        }
+        self.close(place, shard, self.keeps_max);
+        match left {
+            None => gone.evicted,
+            Some(entry) => self.insert_elsewhere(place, entry, terms, gone),
         }
     }
 
@@ -196,19 +192,19 @@ impl Cache {
         place: &Place,
         entry: Arc<Entry>,
         terms: Terms,
-        mut evicted: Evicted,
+        mut gone: Gone,
     ) -> Evicted {
-        if !self.reserve_elsewhere(terms.bytes as usize, &mut evicted) {
-            return self.refuse(evicted);
+        if !self.reserve_elsewhere(terms.bytes as usize, &mut gone) {
+            return self.refuse(gone.evicted);
         }
-        let mut replaced = Evicted::default();
+        let mut replaced = Gone::default();
         self.with(place, self.keeps_max, |shard| {
             // Its bytes are reserved. Another thread may have stored the same call's answer
             // meanwhile.
-            let inserted = shard.insert(entry, terms, &mut replaced, |_, _| true);
-            debug_assert!(inserted.is_ok(), "there is room for it");
+            let slot = shard.take_in(entry, terms, &mut replaced);
+            shard.keep(slot, terms.bytes);
         });
-        evicted
+        gone.evicted
     }
 
     /// Takes out all entries of a coordinator; those that are inserted meanwhile may stay.
@@ -219,7 +215,7 @@ impl Cache {
 
     /// Frees what is too old, though nobody asks for it.
     pub fn purge(&self, now: Instant) -> Swept {
-        self.walk(&|shard, slots, evicted| shard.purge(slots, now, evicted))
+        self.walk(&|shard, slots, gone| shard.purge(slots, now, gone))
     }
 
     /// Takes out all entries; those that are inserted meanwhile may stay.
@@ -229,36 +225,38 @@ impl Cache {
 
     /// What is in, and what has been. Takes each lock once, one after the other.
     pub fn stats(&self) -> Stats {
-        let names = self.coordinators.names();
         let mut stats = Stats {
             refused: self.refused.load(Ordering::Relaxed),
             ..Stats::default()
         };
-        let part = |name| CoordinatorStats {
-            name,
-            held: Amount::default(),
-            hits: 0,
-        };
-        stats.coordinators = names.into_iter().map(part).collect();
         for place in &self.places {
-            let mut shard = place.shard.lock();
-            shard.settle();
+            let shard = place.shard.lock();
             stats.held.sum(Amount {
                 count: shard.count() as u64,
                 bytes: shard.bytes as u64,
             });
-            stats.hits += shard.hits;
-            stats.misses += shard.misses;
+            stats.uses += shard.uses();
             stats.inserts += shard.inserts;
             for (sum, own) in stats.by_reason.iter_mut().zip(shard.by_reason) {
                 sum.sum(own);
             }
-            for (sum, own) in stats.coordinators.iter_mut().zip(&shard.parts) {
-                sum.held.sum(own.held);
-                sum.hits += own.hits;
-            }
         }
         stats
+    }
+
+    /// What each coordinator has in, of those that have ever been. Looks at all entries, a few of
+    /// them under each hold of a lock.
+    pub fn by_coordinator(&self) -> Vec<(Arc<str>, Amount)> {
+        let names = self.coordinators.names();
+        let mut parts = vec![Amount::default(); names.len()];
+        for place in &self.places {
+            for slots in slot_ranges() {
+                if !place.shard.lock().add_up(slots, &mut parts) {
+                    break;
+                }
+            }
+        }
+        names.into_iter().zip(parts).collect()
     }
 
     /// The `count` most valuable entries, the most valuable first: those that were used most for
@@ -267,11 +265,10 @@ impl Cache {
         let mut best: BinaryHeap<Reverse<ByScore>> = BinaryHeap::new();
         let mut some = Vec::new();
         for place in &self.places {
-            for start in (0..u32::MAX).step_by(SLOTS_AT_ONCE as usize) {
+            for slots in slot_ranges() {
                 let is_full = best.len() >= count;
                 let worst = best.peek().filter(|_| is_full);
                 let floor = worst.map_or(0.0, |worst| worst.0.0.score);
-                let slots = start..start.saturating_add(SLOTS_AT_ONCE);
                 let mut shard = place.shard.lock();
                 shard.settle();
                 let is_more = shard.rank(slots, now, floor, &mut some);
@@ -309,8 +306,7 @@ impl Cache {
 
     /// The biggest entry that is taken, in bytes: whoever collects an answer can stop there.
     pub const fn entry_max(&self) -> usize {
-        let part = self.size_max / ENTRY_PART;
-        if part < ENTRY_MAX { part } else { ENTRY_MAX }
+        self.entry_max
     }
 
     /// What is in or reserved, in bytes.
@@ -331,20 +327,28 @@ impl Cache {
         &self.places[key.word(0) as usize & (self.places.len() - 1)]
     }
 
-    /// Works on a shard under its lock. Then gives back what it has in spare above `keeps` bytes,
-    /// and frees what has gone, if it is enough to be freed together or above `keeps`.
-    #[inline(always)]
+    /// Works on a shard under its lock; see [`Cache::close`].
     fn with<R>(&self, place: &Place, keeps: usize, work: impl FnOnce(&mut Shard) -> R) -> R {
-        let mut shard = place.shard.lock();
-        shard.settle();
+        let mut shard = self.open(place);
         let result = work(&mut shard);
+        self.close(place, shard, keeps);
+        result
+    }
+
+    /// Locks a shard to work on it.
+    #[inline(always)]
+    fn open<'a>(&self, place: &'a Place) -> MutexGuard<'a, Shard> {
+        let mut shard = place.shard.lock();
+        shard.settle_order();
+        shard
+    }
+
+    /// Gives back what a shard that was worked on has in spare above `keeps` bytes, and unlocks it.
+    #[inline(always)]
+    fn close(&self, place: &Place, mut shard: MutexGuard<'_, Shard>, keeps: usize) {
         self.give_back(&mut shard, keeps);
         let bytes = shard.bytes + shard.spare;
         place.bytes.store(bytes, Ordering::Relaxed);
-        let gone = shard.take_gone(keeps);
-        drop(shard);
-        drop(gone);
-        result
     }
 
     /// Gives back what a shard has in spare above `keeps`.
@@ -370,13 +374,7 @@ impl Cache {
     /// Reserves so many bytes, if need be by evicting from `shard` as long as that would hold more
     /// than `share`. False if that was not enough, or would take long; what was freed is in spare.
     #[inline(always)]
-    fn make_room(
-        &self,
-        shard: &mut Shard,
-        bytes: usize,
-        share: usize,
-        evicted: &mut Evicted,
-    ) -> bool {
+    fn make_room(&self, shard: &mut Shard, bytes: usize, share: usize, gone: &mut Gone) -> bool {
         let mut left = EVICTED_AT_ONCE;
         loop {
             // What has gone makes place for what comes.
@@ -389,7 +387,7 @@ impl Cache {
                 return true;
             }
             let is_full = shard.bytes + bytes > share;
-            if left == 0 || !is_full || !shard.evict(evicted) {
+            if left == 0 || !is_full || !shard.evict(gone) {
                 return false;
             }
             left -= 1;
@@ -398,17 +396,18 @@ impl Cache {
 
     /// Reserves so many bytes by evicting from the fullest shard, then the fullest one after that.
     /// False if all are empty: other threads have reserved everything.
-    fn reserve_elsewhere(&self, bytes: usize, evicted: &mut Evicted) -> bool {
+    fn reserve_elsewhere(&self, bytes: usize, gone: &mut Gone) -> bool {
         loop {
             let load = |place: &&Place| place.bytes.load(Ordering::Relaxed);
             let Some(fullest) = self.places.iter().max_by_key(load) else {
                 return false;
             };
             let (is_reserved, has_helped) = self.with(fullest, 0, |shard| {
-                let is_reserved = self.make_room(shard, bytes, 0, evicted);
+                let is_reserved = self.make_room(shard, bytes, 0, gone);
                 let has_helped = shard.spare > 0;
                 (is_reserved, has_helped)
             });
+            gone.free();
             if is_reserved || !has_helped {
                 return is_reserved;
             }
@@ -424,25 +423,31 @@ impl Cache {
     }
 
     fn sweep(&self, of: Option<u16>) -> Swept {
-        self.walk(&|shard, slots, evicted| shard.sweep(slots, of, evicted))
+        self.walk(&|shard, slots, gone| shard.sweep(slots, of, gone))
     }
 
     /// Goes over all slots, a few of them under each hold of a lock, while `step` says that there
     /// are more; returns what has gone.
-    fn walk(&self, step: &dyn Fn(&mut Shard, Range<u32>, &mut Evicted) -> bool) -> Swept {
-        let mut evicted = Evicted::default();
+    fn walk(&self, step: &dyn Fn(&mut Shard, Range<u32>, &mut Gone) -> bool) -> Swept {
+        let mut gone = Gone::default();
         for place in &self.places {
-            for start in (0..u32::MAX).step_by(SLOTS_AT_ONCE as usize) {
-                let slots = start..start.saturating_add(SLOTS_AT_ONCE);
-                let is_more = self.with(place, 0, |shard| step(shard, slots, &mut evicted));
+            for slots in slot_ranges() {
+                let is_more = self.with(place, 0, |shard| step(shard, slots, &mut gone));
+                gone.free();
                 if !is_more {
                     break;
                 }
             }
         }
-        let swept = evicted.by_reason.into_iter();
+        let swept = gone.evicted.by_reason.into_iter();
         swept.fold(Swept::default(), Amount::plus)
     }
+}
+
+/// All slots that a shard can have, a few at a time.
+fn slot_ranges() -> impl Iterator<Item = Range<u32>> {
+    let starts = (0..u32::MAX).step_by(SLOTS_AT_ONCE as usize);
+    starts.map(|start| start..start.saturating_add(SLOTS_AT_ONCE))
 }
 
 /// The order of [`Cache::top`]; the key decides between equals, so that it is always the same.

@@ -94,12 +94,10 @@ impl Hands {
 impl CacheAdmin for Hands {
     fn stats(&self) -> CacheStats {
         let stats = self.answers.cache().stats();
+        let parts = self.answers.cache().by_coordinator();
         let row = |metrics: &Arc<CoordinatorMetrics>| {
-            let own = stats
-                .coordinators
-                .iter()
-                .find(|it| *it.name == *metrics.name());
-            let held = own.map(|own| own.held).unwrap_or_default();
+            let own = parts.iter().find(|(name, _)| **name == *metrics.name());
+            let held = own.map(|(_, held)| *held).unwrap_or_default();
             CacheRow {
                 coordinator: metrics.name().to_owned(),
                 entries: held.count,

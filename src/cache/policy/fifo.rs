@@ -1,6 +1,6 @@
 //! First in, first out: whoever came first goes first, used or not.
 
-use super::Policy;
+use super::{Order, Policy};
 use crate::cache::slots::Slots;
 
 /// See the module.
@@ -11,6 +11,7 @@ const RING: u32 = 0;
 
 impl Policy for Fifo {
     const RINGS: u32 = 1;
+    const ORDER: Order = Order::Arrival;
 
     fn insert(&mut self, slots: &mut Slots, slot: u32) {
         slots.join(RING, slot);

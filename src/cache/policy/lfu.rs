@@ -9,7 +9,7 @@
 //! Admission Policy", 2017, "Reset"). Halving joins the rings pairwise; what it does to the count
 //! that a slot remembers is made up for when the slot is next looked at.
 
-use super::Policy;
+use super::{Order, Policy};
 use crate::cache::slots::Slots;
 
 /// The highest count, as with TinyLFU: one ring for each, and one bit of a word. With 63 there are
@@ -88,6 +88,7 @@ impl Lfu {
 
 impl Policy for Lfu {
     const RINGS: u32 = USES_MAX as u32 + 1;
+    const ORDER: Order = Order::Uses;
 
     fn insert(&mut self, slots: &mut Slots, slot: u32) {
         let count = 1;

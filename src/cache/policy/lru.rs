@@ -1,6 +1,6 @@
 //! Least recently used: whoever has not been used for longest goes first.
 
-use super::Policy;
+use super::{Order, Policy};
 use crate::cache::slots::Slots;
 
 /// See the module.
@@ -11,10 +11,7 @@ const RING: u32 = 0;
 
 impl Policy for Lru {
     const RINGS: u32 = 1;
-
-    fn insert(&mut self, slots: &mut Slots, slot: u32) {
-        slots.join(RING, slot);
-    }
+    const ORDER: Order = Order::LastUse;
 
     #[inline]
     fn hit(&mut self, slots: &mut Slots, slot: u32) {

@@ -11,13 +11,29 @@ pub mod lru;
 use super::slots::{Slot, Slots};
 use crate::config::checked::EvictionPolicy;
 
+/// By what entries are in order, and so when a use must be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// By when they came: a use changes nothing.
+    Arrival,
+    /// By when they were used last, to come being a use: it matters once the entry would be the
+    /// next to go.
+    LastUse,
+    /// By how often they were used: it matters to the next who comes.
+    Uses,
+}
+
 /// The order in which entries go. A slot is inserted once before it is hit, always in the same
 /// slots, and leaves its ring when it goes, without the policy being asked.
 pub trait Policy {
     /// The rings that it keeps.
     const RINGS: u32;
+    /// What a use is to it.
+    const ORDER: Order;
     /// An entry has come into `slot`.
-    fn insert(&mut self, slots: &mut Slots, slot: u32);
+    fn insert(&mut self, slots: &mut Slots, slot: u32) {
+        self.hit(slots, slot);
+    }
     /// The entry in `slot` was used.
     fn hit(&mut self, slots: &mut Slots, slot: u32);
     /// The slot whose entry is to go next; `None` if there is none.
@@ -51,6 +67,16 @@ impl Chosen {
             Self::Lru(_) => lru::Lru::RINGS,
             Self::Lfu(_) => lfu::Lfu::RINGS,
             Self::Fifo(_) => fifo::Fifo::RINGS,
+        }
+    }
+
+    /// See [`Policy::ORDER`].
+    #[inline]
+    pub const fn order(&self) -> Order {
+        match self {
+            Self::Lru(_) => lru::Lru::ORDER,
+            Self::Lfu(_) => lfu::Lfu::ORDER,
+            Self::Fifo(_) => fifo::Fifo::ORDER,
         }
     }
 

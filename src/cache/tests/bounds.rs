@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::super::{Cache, Cost, Entry, Outcome, Reason};
+use super::super::{Amount, Cache, Cost, Entry, Outcome, Reason};
 use super::{POLICIES, config, entry, key};
 use crate::config::checked::EvictionPolicy;
 
@@ -68,15 +68,9 @@ fn run(policy: EvictionPolicy, shards: usize, steps: &[Step]) {
             Step::Pass(seconds) => now += Duration::from_secs(seconds),
             Step::RemoveCoordinator(is_even) => {
                 cache.remove_coordinator(coordinator(is_even));
-                let stats = cache.stats();
-                let own = |it: &&super::super::CoordinatorStats| *it.name == *coordinator(is_even);
-                assert!(
-                    stats
-                        .coordinators
-                        .iter()
-                        .find(own)
-                        .is_none_or(|it| it.held.bytes == 0)
-                );
+                let parts = cache.by_coordinator();
+                let own = parts.iter().find(|it| *it.0 == *coordinator(is_even));
+                assert!(own.is_none_or(|(_, held)| held.bytes == 0));
             }
             Step::Purge => {
                 cache.purge(now);
@@ -93,8 +87,9 @@ fn run(policy: EvictionPolicy, shards: usize, steps: &[Step]) {
         assert!(reserved <= SIZE, "{policy:?} {shards}");
         assert_eq!((reserved - cache.spare()) as u64, stats.held.bytes);
         assert!(cache.spare() <= shards * cache.keeps_max);
-        let parts: u64 = stats.coordinators.iter().map(|it| it.held.bytes).sum();
-        assert_eq!(parts, stats.held.bytes);
+        let parts = cache.by_coordinator().into_iter().map(|(_, held)| held);
+        let parts = parts.reduce(Amount::plus).unwrap_or_default();
+        assert_eq!(parts, stats.held);
         let evicted = |reason: &Reason| stats.evicted(*reason).count;
         let gone: u64 = Reason::ALL.iter().map(evicted).sum();
         assert_eq!(stats.inserts, inserted + replaced);
@@ -169,7 +164,6 @@ fn what_is_too_old_is_no_hit_and_goes_with_what_comes() {
         late,
     );
     assert_eq!(none.outcome, Outcome::Expired);
-    assert_eq!(cache.stats().misses, 1);
 }
 
 #[test]
@@ -239,21 +233,21 @@ fn one_answer_can_be_taken_out() {
 }
 
 #[test]
-fn what_has_gone_is_freed_soon_and_with_a_clear_at_once() {
-    const SHARDS: usize = 4;
+fn what_has_gone_is_freed_at_once() {
     let now = Instant::now();
     for policy in POLICIES {
-        let cache = Cache::with_shards(&config(8 << 20, policy), now, SHARDS);
+        let cache = Cache::with_shards(&config(8 << 20, policy), now, 4);
         let mut all = Vec::new();
+        let kept = |all: &[Arc<Entry>]| all.iter().filter(|it| Arc::strong_count(it) > 1).count();
         for number in 0..30_000 {
             let new = entry(key(number), 400, now, HOUR);
             all.push(Arc::clone(&new));
             let _ = cache.insert(new, cache.owner("a"), now);
+            if number % 1000 == 0 {
+                assert_eq!(kept(&all) as u64, cache.stats().held.count, "{policy:?}");
+            }
         }
-        let kept = |all: &[Arc<Entry>]| all.iter().filter(|it| Arc::strong_count(it) > 1).count();
-        let held = cache.stats().held;
-        let waiting = kept(&all) - held.count as usize;
-        assert!(held.count < 20_000 && waiting < SHARDS * 16, "{policy:?}");
+        assert!(cache.stats().held.count < 20_000, "{policy:?}");
         cache.clear();
         assert_eq!(kept(&all), 0, "{policy:?}");
     }

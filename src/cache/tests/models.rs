@@ -99,7 +99,7 @@ fn check(policy: EvictionPolicy, steps: &[(u32, usize, bool)]) {
         clock: 0,
         since: 0,
     };
-    for (number, length, inserts) in steps {
+    for (step, (number, length, inserts)) in steps.iter().enumerate() {
         if !inserts {
             let is_in = cache.get(&key(*number), now).is_some();
             assert_eq!(is_in, model.get(*number), "{policy:?}");
@@ -120,7 +120,10 @@ fn check(policy: EvictionPolicy, steps: &[(u32, usize, bool)]) {
         let stats = cache.stats();
         assert_eq!(stats.held.bytes, model.bytes() as u64);
         assert_eq!(stats.held.count, model.items.len() as u64);
-        // Who is in, without touching anybody.
+        // Who is in, without touching anybody. To ask settles what was put off, so it is seldom.
+        if step % 64 > 0 && step + 1 < steps.len() {
+            continue;
+        }
         let mut held: Vec<_> = cache.top(100, now).iter().map(|it| it.entry.key).collect();
         let mut expected: Vec<_> = model.items.iter().map(|item| key(item.number)).collect();
         held.sort();
