@@ -4,14 +4,15 @@
 //!
 //! Calls are drawn from a Zipf distribution, as requests to web caches are (Breslau et al., "Web
 //! Caching and Zipf-like Distributions", 1999); answers have 0.25 to 16 KiB, small ones more often.
-//! A call is a lookup and, unless that finds something, an insert: two operations, so that who has
-//! fewer hits is not taken for slower. What all contenders do alike is left in the time, for it is
+//! A call is a lookup and, unless that finds something, an insert, which is two operations: by
+//! operations who has fewer hits is not taken for slower, by calls it is. What all contenders do alike is left in the time, for it is
 //! part of their use: they hold and hand out the same `Arc`s under the same keys, whose `Hash` is
 //! one word, and each insert weighs its answer once. The others weigh it here and keep the weight,
 //! since they ask for it again when it goes. What ours alone does is left in its time too, and said
 //! in the output: see [`ALONE`]. The answers are there before, and outlive all caches, so that the
-//! time is that of the caches; a shorter part of the trace is played with answers that are made for
-//! each insert and freed when they go, as in the daemon. Start reading at [`main`].
+//! time is that of the caches; a shorter part of the trace is played with answers that are copied for
+//! each insert and freed when they go, as in the daemon, and there copying and freeing are in the
+//! time. Start reading at [`main`].
 
 mod contenders;
 
@@ -42,7 +43,7 @@ const PIECE: usize = 100_000;
 const HOT: usize = 1000;
 const HOT_PLAYS: usize = 3;
 
-/// Pieces that are played with answers that are made and freed.
+/// Pieces of the trace that are played with answers that are made and freed.
 const MADE_PIECES: usize = 3;
 
 /// Calls for which the clock is read once. In the daemon a call has read it long before it gets to
@@ -142,16 +143,16 @@ type Source<'a> = &'a (dyn Fn(&Call) -> Arc<Entry> + Sync);
 /// What came of playing a trace.
 struct Played {
     hits: usize,
-    /// Lookups and inserts.
-    operations: usize,
+    calls: usize,
     /// From the first thread's first call to the last one's last.
     took: Duration,
 }
 
 impl Played {
-    /// Operations a second.
-    fn rate(&self) -> f64 {
-        self.operations as f64 / self.took.as_secs_f64()
+    /// Operations a second, and calls.
+    fn rates(&self) -> [f64; 2] {
+        let operations = 2 * self.calls - self.hits;
+        [operations, self.calls].map(|count| count as f64 / self.took.as_secs_f64())
     }
 }
 
@@ -196,7 +197,7 @@ fn play(
     let took = last.zip(first).map(|(last, first)| last - first);
     Played {
         hits,
-        operations: 2 * times * calls.len() - hits,
+        calls: times * calls.len(),
         took: took.unwrap_or_default(),
     }
 }
@@ -229,7 +230,7 @@ impl Only {
 }
 
 /// Rates by what is measured, the number of threads, and the contender.
-type Rates = BTreeMap<(&'static str, usize, &'static str), Vec<f64>>;
+type Rates = BTreeMap<(&'static str, usize, &'static str), [Vec<f64>; 2]>;
 
 fn compare(answers: &[Arc<Entry>], calls: &[Call], size_max: usize, only: &Only) {
     let mut hit_rates: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
@@ -257,7 +258,9 @@ fn compare(answers: &[Arc<Entry>], calls: &[Call], size_max: usize, only: &Only)
                         let (name, contender) = &contenders[*turn];
                         let played = play(&**contender, source, piece, threads, times);
                         let rates = rates.entry((what, threads, *name)).or_default();
-                        rates.push(played.rate());
+                        for (rates, rate) in rates.iter_mut().zip(played.rates()) {
+                            rates.push(rate);
+                        }
                         hits_of[*turn] += played.hits;
                     }
                 }
@@ -286,20 +289,22 @@ fn compare(answers: &[Arc<Entry>], calls: &[Call], size_max: usize, only: &Only)
     }
     for ((what, threads, name), own) in &rates {
         // Beside the other's rate on the same piece: both had the machine as it was then.
-        let beside = |others: &[&'static str]| {
+        let beside = |unit: usize, others: &[&'static str]| {
             let all = others
                 .iter()
-                .filter_map(|other| rates.get(&(*what, *threads, *other)));
-            let best = all.max_by(|one, other| median(one).total_cmp(&median(other)))?;
-            let ratios = own.iter().zip(best).map(|(own, other)| own / other);
-            Some(spread(ratios.collect(), 1.0))
+                .filter_map(|other| Some(&rates.get(&(*what, *threads, *other))?[unit]));
+            let best = all.max_by(|one, other| median(one).total_cmp(&median(other)));
+            let ratio = best.map(|best| own[unit].iter().zip(best).map(|(own, other)| own / other));
+            ratio.map_or("-".into(), |ratio| spread(ratio.collect(), 1.0))
         };
-        let or_none = |ratio: Option<String>| ratio.unwrap_or_else(|| "-".into());
+        let (lru, others) = (&NAMES[5..], &NAMES[3..]);
         println!(
-            "{what}, {threads} threads, {name}: {} million operations a second, {} of lru, {} of the best other",
-            spread(own.clone(), 1e6),
-            or_none(beside(&NAMES[5..])),
-            or_none(beside(&NAMES[3..])),
+            "{what}, {threads} threads, {name}: {} million operations a second, {} of lru, {} of the best other; calls {} of lru, {} of the best other",
+            spread(own[0].clone(), 1e6),
+            beside(0, lru),
+            beside(0, others),
+            beside(1, lru),
+            beside(1, others),
         );
     }
 }

@@ -42,7 +42,7 @@ impl Expiry {
     /// A slot was filled whose entry ends at `end`, a second since the cache began, rounded up:
     /// nobody goes too early.
     pub fn insert(&mut self, end: u32) {
-        // As a rule it is the last one of all.
+        // `first` is never after `next`. As a rule the new end is after both, and nothing is written.
         if end < self.next {
             self.first = self.first.min(end);
             self.next = end;

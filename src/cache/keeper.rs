@@ -47,6 +47,9 @@ pub struct LastSave {
     pub error: Option<StoreError>,
 }
 
+/// More than there can be hits and inserts.
+const UNSAVED: u64 = u64::MAX;
+
 /// See the module.
 pub struct Keeper {
     cache: Arc<Cache>,
@@ -60,7 +63,8 @@ pub struct Keeper {
     last: Mutex<LastSave>,
     /// How often it was cleared.
     clears: AtomicU64,
-    /// What had been looked up and stored at the last save: a cache that nobody uses is not saved.
+    /// Hits and inserts until the last save, for a cache that nobody uses is not saved; [`UNSAVED`]
+    /// if it has to be anyway.
     used: AtomicU64,
     stop: Mutex<Option<(Sender<()>, Handle)>>,
 }
@@ -148,6 +152,8 @@ impl Keeper {
         sweep: &mut dyn FnMut(),
     ) -> Result<u64, StoreError> {
         self.clears.fetch_add(1, Ordering::AcqRel);
+        // A save under way gives way to the clear, and one after a clear that failed mends it.
+        self.used.store(UNSAVED, Ordering::Relaxed);
         sweep();
         self.dormant
             .lock()
@@ -261,7 +267,7 @@ impl Keeper {
             // Memory of answers that nobody asks for again.
             let _ = self.cache.purge(Instant::now());
             let stats = self.cache.stats();
-            let used = stats.uses + stats.inserts;
+            let used = stats.hits + stats.inserts;
             let is_used = self.used.swap(used, Ordering::Relaxed) != used;
             if is_used {
                 let saved = self.save();
@@ -281,6 +287,7 @@ impl Keeper {
 
     /// Has the most valuable answers saved; the channel is told when that is done.
     fn save(self: &Arc<Self>) -> Receiver<()> {
+        let clears = self.clears();
         let ranked = self.cache.top(self.items, Instant::now());
         let marks = self.marks(&ranked);
         let (tell, told) = channel::bounded(1);
@@ -290,12 +297,16 @@ impl Keeper {
             .map(|it| (*it.entry.key.as_bytes(), it.entry))
             .collect();
         let keys: Vec<[u8; 32]> = marks.iter().map(|mark| mark.key).collect();
+        let own = Arc::clone(self);
         let bodies = move |place: usize, out: &mut Vec<u8>| {
             let entry = keys.get(place).and_then(|key| by_key.get(key));
-            entry.is_some_and(|entry| {
-                codec::encode(entry, out);
-                true
-            })
+            // What was cleared since is not written anew; a clear after this waits for the write.
+            entry
+                .filter(|_| own.clears() == clears)
+                .is_some_and(|entry| {
+                    codec::encode(entry, out);
+                    true
+                })
         };
         let own = Arc::clone(self);
         let then = move |saved: Result<CacheSaved, StoreError>| {
@@ -328,6 +339,9 @@ impl Keeper {
     }
 
     fn saved(&self, saved: Result<CacheSaved, StoreError>) {
+        if saved.is_err() {
+            self.used.store(UNSAVED, Ordering::Relaxed);
+        }
         let mut last = self.last.lock();
         last.error = saved.err();
         match saved {

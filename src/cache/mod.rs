@@ -124,8 +124,8 @@ pub enum Outcome {
 pub struct Stats {
     /// What is in; what is too old but has not been found yet included.
     pub held: Amount,
-    /// Lookups that found something; with `lru`, inserts are among them.
-    pub uses: u64,
+    /// Lookups that found something.
+    pub hits: u64,
     /// Inserts that were stored, be it in place of another.
     pub inserts: u64,
     /// Inserts that were refused.

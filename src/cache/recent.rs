@@ -1,11 +1,12 @@
 //! Uses that are put off.
 //!
-//! A use moves an entry in its ring and counts in its slot, which are lines of memory that the last
-//! thread to use them has changed and another has to fetch. Put off and done together, they are
-//! fetched at once, and one after the other only this. And how many of them there are to do can be
-//! foretold, which it cannot where each insert does those since the one before.
+//! A use moves an entry in its ring and counts in its slot: lines of memory that another thread has
+//! changed last, so they have to be fetched. Uses that are done together have theirs fetched at the
+//! same time; only this list is fetched for each. And if they are done when the list is full, the
+//! length of the loop is always the same and is foretold rightly; done at each insert, it would
+//! differ every time.
 
-/// Uses that are put off at most: two lines of memory.
+/// Uses that are put off at most; their slots' numbers are two lines of memory.
 const RECENT_MAX: usize = 32;
 
 /// The slots that were used, in order.
@@ -46,8 +47,8 @@ impl Recent {
         }
     }
 
-    /// Whether a slot may be among them. One that was among the last ones is found too, if there
-    /// are others by now: so all are compared, without a branch for each.
+    /// Whether a slot may be among them. While there are any, places that are not in use now are
+    /// compared as well, so that no branch depends on how many there are: yes may be wrong, no is not.
     #[inline]
     pub fn may_have(&self, slot: u32) -> bool {
         let equal = |found, own: &u32| found | if *own == slot { u32::MAX } else { 0 };

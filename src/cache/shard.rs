@@ -1,7 +1,7 @@
 //! One part of the cache, as it is behind one lock: entries, their order, their ends.
 //!
-//! Everything here is short, for the lock's sake. What goes is [given to the caller](Gone) to be
-//! freed once the lock is free. The caller also knows how many bytes
+//! Everything here is short, for the lock's sake. What goes is [given to the caller](Gone), who
+//! frees it once the lock is free. The caller also knows how many bytes
 //! there are altogether; here only the shard's own are counted.
 //!
 //! An insert's steps are inlined into one another: the calls alone were a tenth of its time.
@@ -38,6 +38,7 @@ pub const PLACE_BYTES: usize = (size_of::<Slot>() + 2 * size_of::<Cell>()) * 3 /
 /// a dozen at a time, answers overflow what it keeps for that, and an insert takes a sixth longer.
 #[derive(Default)]
 pub struct Gone {
+    /// What became of the insert, and what went for it.
     pub evicted: Evicted,
     /// As a rule one goes for one that comes.
     entries: SmallVec<[Arc<Entry>; 4]>,
@@ -65,7 +66,7 @@ pub struct Shard {
     index: Index,
     /// The uses that have not been told to the policy yet.
     recent: Recent,
-    /// Its time is that of the last use.
+    /// Its time is that of the last insert, or of the last time that uses were done since more came.
     clock: Clock,
     slots: Slots,
     policy: policy::Chosen,
@@ -107,9 +108,14 @@ impl Shard {
         self.slots.count()
     }
 
-    /// Uses so far, inserts perhaps among them.
-    pub const fn uses(&self) -> u64 {
-        self.uses + self.recent.count() as u64
+    /// Lookups that found something.
+    pub const fn hits(&self) -> u64 {
+        let uses = self.uses + self.recent.count() as u64;
+        // There to come is a use as well.
+        match self.policy.order() {
+            Order::LastUse => uses - self.inserts,
+            Order::Arrival | Order::Uses => uses,
+        }
     }
 
     /// The entry of that key, and the number of its slot, for [`Shard::hit`].
@@ -133,7 +139,15 @@ impl Shard {
         (entry.expires > now).then_some(entry)
     }
 
-    /// Lets the time go on, and settles what was put off.
+    /// Lets the time go on.
+    #[inline]
+    pub fn pass(&mut self, now: Instant) {
+        if self.clock.is_over(now) {
+            self.go_on(now);
+        }
+    }
+
+    /// Lets the time go on, and does what was put off.
     #[cold]
     fn go_on(&mut self, now: Instant) {
         if self.clock.is_over(now) {
@@ -142,16 +156,17 @@ impl Shard {
         self.settle();
     }
 
-    /// Does what the last uses have put off, if that is due before anything but a hit is done.
+    /// Does what the last uses have put off, if the policy must know before anything but a hit is
+    /// done.
     #[inline]
-    pub fn settle_order(&mut self) {
+    pub fn settle_for_change(&mut self) {
         if self.policy.order() == Order::Uses {
             self.settle();
         }
     }
 
-    /// Does what the last uses have put off. Due before anything is asked.
-    pub fn settle(&mut self) {
+    /// Does what the last uses have put off.
+    fn settle(&mut self) {
         let second = self.clock.second();
         let each = |slot: &mut Slot| slot.heat.hit(second);
         let used = self.recent.take();
@@ -176,7 +191,7 @@ impl Shard {
 
     /// Takes an entry in, in place of one of the same key. It has no place in the order yet, so it
     /// does not go for itself while room is made for it; what is too old has been looked for
-    /// before. Then [`Shard::keep`] it, or [`Shard::give_back`].
+    /// before. Then [`Shard::keep`] it, or [`Shard::let_go`].
     #[inline(always)]
     pub fn take_in(&mut self, entry: Arc<Entry>, terms: Terms, gone: &mut Gone) -> u32 {
         let Terms { coordinator, bytes } = terms;
@@ -218,18 +233,17 @@ impl Shard {
 
     /// Gives back what was taken in; there is no room for it.
     #[cold]
-    pub fn give_back(&mut self, slot: u32) -> Option<Arc<Entry>> {
+    pub fn let_go(&mut self, slot: u32) -> Option<Arc<Entry>> {
         // Who went may have moved it.
         let place = self.slots.at(slot).place;
         self.slots.free(slot);
-        self.index.remove(place, &mut self.slots)
+        let entry = self.index.remove(place, &mut self.slots);
+        debug_assert!(entry.is_some(), "it was taken in");
+        entry
     }
 
-    /// Takes out a few that are too old.
-    pub fn expire(&mut self, now: Instant, gone: &mut Gone) {
-        if self.clock.is_over(now) {
-            self.go_on(now);
-        }
+    /// Takes out a few that are too old by the shard's clock.
+    pub fn expire(&mut self, gone: &mut Gone) {
         let second = self.clock.second();
         if !self.expiry.is_due(second) {
             return;
@@ -245,7 +259,7 @@ impl Shard {
     pub fn evict(&mut self, gone: &mut Gone) -> bool {
         loop {
             match self.policy.victim(&self.slots) {
-                Some(slot) if !self.is_put_off(slot) => {
+                Some(slot) if !self.recent.may_have(slot) => {
                     return self.remove_settled(slot, Some(Reason::Size), gone);
                 }
                 None if self.recent.is_empty() => return false,
@@ -263,10 +277,7 @@ impl Shard {
 
     /// Takes out what is in `slots` and too old, up to a second late, since ends are rounded up.
     /// False if there are no slots from there on.
-    pub fn purge(&mut self, slots: Range<u32>, now: Instant, gone: &mut Gone) -> bool {
-        if self.clock.is_over(now) {
-            self.go_on(now);
-        }
+    pub fn purge(&mut self, slots: Range<u32>, gone: &mut Gone) -> bool {
         let second = self.clock.second();
         self.take_out(slots, |held| held.end <= second, Reason::Ttl, gone)
     }
@@ -294,9 +305,17 @@ impl Shard {
 
     /// Adds what is in `slots`, is worth more than `floor` and not too old. False if there are no
     /// slots from there on.
-    pub fn rank(&self, slots: Range<u32>, now: Instant, floor: f64, out: &mut Vec<Worth>) -> bool {
+    pub fn rank(
+        &mut self,
+        slots: Range<u32>,
+        now: Instant,
+        floor: f64,
+        out: &mut Vec<Worth>,
+    ) -> bool {
+        // Heats are compared as of now, with the uses that were put off.
+        self.go_on(now);
         let is_within = slots.start < self.slots.limit();
-        let second = self.clock.second_of(now);
+        let second = self.clock.second();
         for slot in slots {
             let entry = self.entry(slot).filter(|(_, entry)| entry.expires > now);
             let Some((slot, entry)) = entry else {
@@ -317,29 +336,22 @@ impl Shard {
 
     /// Adds up what is in `slots`, by the coordinator's number. False if there are no slots from
     /// there on.
-    pub fn add_up(&self, slots: Range<u32>, parts: &mut Vec<Amount>) -> bool {
+    pub fn add_up(&self, slots: Range<u32>, parts: &mut [Amount]) -> bool {
         let is_within = slots.start < self.slots.limit();
         for held in slots.filter_map(|slot| self.slots.get(slot)) {
-            let number = held.coordinator as usize;
-            if number >= parts.len() {
-                parts.resize(number + 1, Amount::default());
+            // One that is new since has no part yet.
+            if let Some(part) = parts.get_mut(held.coordinator as usize) {
+                part.add(held.bytes);
             }
-            parts[number].add(held.bytes);
         }
         is_within
     }
 
     fn remove(&mut self, slot: u32, reason: Option<Reason>, gone: &mut Gone) {
-        if self.is_put_off(slot) {
+        if self.recent.may_have(slot) {
             self.settle();
         }
         self.remove_settled(slot, reason, gone);
-    }
-
-    /// Whether a use of a slot's entry was put off that matters to its order.
-    #[inline(always)]
-    fn is_put_off(&self, slot: u32) -> bool {
-        self.policy.order() != Order::Arrival && self.recent.may_have(slot)
     }
 
     /// Takes out who is not among those whose use was put off.

@@ -60,7 +60,8 @@ impl Slot {
 ///
 /// Each ring is closed by a head of its own, and the heads stand in front of the slots. A head's
 /// `newer` is the oldest of its ring, its `older` the newest. So no step asks whether a neighbour
-/// is there, which could not be foretold where rings are many and short.
+/// is there, which could not be foretold where rings are many and short. A slot that was filled is
+/// a ring of its own, without a head, until it joins one: with `lru` that is put off.
 pub struct Slots {
     slots: Vec<Slot>,
     heads: u32,
@@ -110,7 +111,7 @@ impl Slots {
         &self.slots
     }
 
-    /// Fills a slot that was free. It is in a ring of its own yet.
+    /// Fills a slot that was free. It is in a ring of its own until it joins another.
     #[inline]
     pub fn fill(&mut self, mut new: Slot) -> u32 {
         self.count += 1;
@@ -131,7 +132,7 @@ impl Slots {
         }
     }
 
-    /// Frees a slot that is in use and has left its ring.
+    /// Frees a slot that is in use and has left its ring, or joined none.
     #[inline]
     pub fn free(&mut self, slot: u32) {
         let next = std::mem::replace(&mut self.free, slot);
@@ -156,7 +157,7 @@ impl Slots {
     /// Puts a slot that is in no other ring behind what is in one.
     #[inline]
     pub fn join(&mut self, ring: u32, slot: u32) {
-        // One look at where they are.
+        // The vector's pointer is read once.
         let slots = &mut *self.slots;
         let older = std::mem::replace(&mut slots[ring as usize].older, slot);
         let own = &mut slots[slot as usize];

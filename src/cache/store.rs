@@ -126,7 +126,7 @@ impl Cache {
         Some(entry)
     }
 
-    /// As [`Cache::get`], without counting it as a use or a lookup.
+    /// As [`Cache::get`], without counting it as a use.
     pub fn peek(&self, key: &Key, now: Instant) -> Option<Arc<Entry>> {
         self.place(key).shard.lock().peek(key, now)
     }
@@ -135,7 +135,7 @@ impl Cache {
     #[cold]
     fn expire_one(&self, entry: Arc<Entry>, now: Instant) {
         let mut gone = Gone::default();
-        self.with(self.place(&entry.key), self.keeps_max, |shard| {
+        self.with(self.place(&entry.key), Some(now), self.keeps_max, |shard| {
             shard.expire_one(&entry.key, now, &mut gone);
         });
     }
@@ -143,7 +143,9 @@ impl Cache {
     /// Takes out the answer to a call, as one that is cleared.
     pub fn remove(&self, key: &Key) {
         let mut gone = Gone::default();
-        self.with(self.place(key), 0, |shard| shard.clear_one(key, &mut gone));
+        self.with(self.place(key), None, 0, |shard| {
+            shard.clear_one(key, &mut gone);
+        });
     }
 
     /// Who is to be named to [`Cache::insert`] for a coordinator of that name.
@@ -158,10 +160,11 @@ impl Cache {
         let (Some(coordinator), true) = (owner.number(), bytes <= self.entry_max()) else {
             return self.refuse(Evicted::default());
         };
-        let mut gone = Gone::default();
         if entry.expires <= now {
-            gone.evicted.outcome = Outcome::Expired;
-            return gone.evicted;
+            return Evicted {
+                outcome: Outcome::Expired,
+                ..Evicted::default()
+            };
         }
         let terms = Terms {
             coordinator,
@@ -169,14 +172,15 @@ impl Cache {
             bytes: bytes as u32,
         };
         let place = self.place(&entry.key);
-        let mut shard = self.open(place);
-        shard.expire(now, &mut gone);
+        let mut gone = Gone::default();
+        let mut shard = self.open(place, Some(now));
+        shard.expire(&mut gone);
         let slot = shard.take_in(entry, terms, &mut gone);
         let mut left = None;
         if self.make_room(&mut shard, bytes, self.share, &mut gone) {
             shard.keep(slot, terms.bytes);
         } else {
-            left = shard.give_back(slot);
+            left = shard.let_go(slot);
         }
         self.close(place, shard, self.keeps_max);
         match left {
@@ -197,11 +201,10 @@ impl Cache {
         if !self.reserve_elsewhere(terms.bytes as usize, &mut gone) {
             return self.refuse(gone.evicted);
         }
-        let mut replaced = Gone::default();
-        self.with(place, self.keeps_max, |shard| {
+        self.with(place, None, self.keeps_max, |shard| {
             // Its bytes are reserved. Another thread may have stored the same call's answer
             // meanwhile.
-            let slot = shard.take_in(entry, terms, &mut replaced);
+            let slot = shard.take_in(entry, terms, &mut gone);
             shard.keep(slot, terms.bytes);
         });
         gone.evicted
@@ -215,7 +218,7 @@ impl Cache {
 
     /// Frees what is too old, though nobody asks for it.
     pub fn purge(&self, now: Instant) -> Swept {
-        self.walk(&|shard, slots, gone| shard.purge(slots, now, gone))
+        self.walk(Some(now), &|shard, slots, gone| shard.purge(slots, gone))
     }
 
     /// Takes out all entries; those that are inserted meanwhile may stay.
@@ -235,7 +238,7 @@ impl Cache {
                 count: shard.count() as u64,
                 bytes: shard.bytes as u64,
             });
-            stats.uses += shard.uses();
+            stats.hits += shard.hits();
             stats.inserts += shard.inserts;
             for (sum, own) in stats.by_reason.iter_mut().zip(shard.by_reason) {
                 sum.sum(own);
@@ -249,13 +252,7 @@ impl Cache {
     pub fn by_coordinator(&self) -> Vec<(Arc<str>, Amount)> {
         let names = self.coordinators.names();
         let mut parts = vec![Amount::default(); names.len()];
-        for place in &self.places {
-            for slots in slot_ranges() {
-                if !place.shard.lock().add_up(slots, &mut parts) {
-                    break;
-                }
-            }
-        }
+        self.each_range(|place, slots| place.shard.lock().add_up(slots, &mut parts));
         names.into_iter().zip(parts).collect()
     }
 
@@ -264,26 +261,19 @@ impl Cache {
     pub fn top(&self, count: usize, now: Instant) -> Vec<Ranked> {
         let mut best: BinaryHeap<Reverse<ByScore>> = BinaryHeap::new();
         let mut some = Vec::new();
-        for place in &self.places {
-            for slots in slot_ranges() {
-                let is_full = best.len() >= count;
-                let worst = best.peek().filter(|_| is_full);
-                let floor = worst.map_or(0.0, |worst| worst.0.0.score);
-                let mut shard = place.shard.lock();
-                shard.settle();
-                let is_more = shard.rank(slots, now, floor, &mut some);
-                drop(shard);
-                if !is_more {
-                    break;
-                }
-                for worth in some.drain(..) {
-                    best.push(Reverse(ByScore(worth)));
-                    if best.len() > count {
-                        best.pop();
-                    }
+        self.each_range(|place, slots| {
+            let is_full = best.len() >= count;
+            let worst = best.peek().filter(|_| is_full);
+            let floor = worst.map_or(0.0, |worst| worst.0.0.score);
+            let is_more = place.shard.lock().rank(slots, now, floor, &mut some);
+            for worth in some.drain(..) {
+                best.push(Reverse(ByScore(worth)));
+                if best.len() > count {
+                    best.pop();
                 }
             }
-        }
+            is_more
+        });
         let names = self.coordinators.names();
         let ranked = |Reverse(ByScore(worth)): Reverse<ByScore>| {
             let coordinator = names.get(worth.coordinator as usize)?;
@@ -328,18 +318,27 @@ impl Cache {
     }
 
     /// Works on a shard under its lock; see [`Cache::close`].
-    fn with<R>(&self, place: &Place, keeps: usize, work: impl FnOnce(&mut Shard) -> R) -> R {
-        let mut shard = self.open(place);
+    fn with<R>(
+        &self,
+        place: &Place,
+        now: Option<Instant>,
+        keeps: usize,
+        work: impl FnOnce(&mut Shard) -> R,
+    ) -> R {
+        let mut shard = self.open(place, now);
         let result = work(&mut shard);
         self.close(place, shard, keeps);
         result
     }
 
-    /// Locks a shard to work on it.
+    /// Locks a shard to work on it. `now`, where it is known, is when uses were that were put off.
     #[inline(always)]
-    fn open<'a>(&self, place: &'a Place) -> MutexGuard<'a, Shard> {
+    fn open<'a>(&self, place: &'a Place, now: Option<Instant>) -> MutexGuard<'a, Shard> {
         let mut shard = place.shard.lock();
-        shard.settle_order();
+        if let Some(now) = now {
+            shard.pass(now);
+        }
+        shard.settle_for_change();
         shard
     }
 
@@ -402,7 +401,7 @@ impl Cache {
             let Some(fullest) = self.places.iter().max_by_key(load) else {
                 return false;
             };
-            let (is_reserved, has_helped) = self.with(fullest, 0, |shard| {
+            let (is_reserved, has_helped) = self.with(fullest, None, 0, |shard| {
                 let is_reserved = self.make_room(shard, bytes, 0, gone);
                 let has_helped = shard.spare > 0;
                 (is_reserved, has_helped)
@@ -423,31 +422,36 @@ impl Cache {
     }
 
     fn sweep(&self, of: Option<u16>) -> Swept {
-        self.walk(&|shard, slots, gone| shard.sweep(slots, of, gone))
+        self.walk(None, &|shard, slots, gone| shard.sweep(slots, of, gone))
     }
 
-    /// Goes over all slots, a few of them under each hold of a lock, while `step` says that there
+    /// Does `step` with all slots, a few of them under each hold of a lock, while it says that there
     /// are more; returns what has gone.
-    fn walk(&self, step: &dyn Fn(&mut Shard, Range<u32>, &mut Gone) -> bool) -> Swept {
+    fn walk(
+        &self,
+        now: Option<Instant>,
+        step: &dyn Fn(&mut Shard, Range<u32>, &mut Gone) -> bool,
+    ) -> Swept {
         let mut gone = Gone::default();
+        self.each_range(|place, slots| {
+            let is_more = self.with(place, now, 0, |shard| step(shard, slots, &mut gone));
+            gone.free();
+            is_more
+        });
+        let swept = gone.evicted.by_reason.into_iter();
+        swept.fold(Swept::default(), Amount::plus)
+    }
+
+    /// Goes over the slots of each shard, a few at a time, while `step` says that there are more.
+    fn each_range(&self, mut step: impl FnMut(&Place, Range<u32>) -> bool) {
         for place in &self.places {
-            for slots in slot_ranges() {
-                let is_more = self.with(place, 0, |shard| step(shard, slots, &mut gone));
-                gone.free();
-                if !is_more {
+            for start in (0..u32::MAX).step_by(SLOTS_AT_ONCE as usize) {
+                if !step(place, start..start.saturating_add(SLOTS_AT_ONCE)) {
                     break;
                 }
             }
         }
-        let swept = gone.evicted.by_reason.into_iter();
-        swept.fold(Swept::default(), Amount::plus)
     }
-}
-
-/// All slots that a shard can have, a few at a time.
-fn slot_ranges() -> impl Iterator<Item = Range<u32>> {
-    let starts = (0..u32::MAX).step_by(SLOTS_AT_ONCE as usize);
-    starts.map(|start| start..start.saturating_add(SLOTS_AT_ONCE))
 }
 
 /// The order of [`Cache::top`]; the key decides between equals, so that it is always the same.

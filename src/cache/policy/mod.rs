@@ -23,14 +23,15 @@ pub enum Order {
     Uses,
 }
 
-/// The order in which entries go. A slot is inserted once before it is hit, always in the same
-/// slots, and leaves its ring when it goes, without the policy being asked.
+/// The order in which entries go. A slot's first use is its coming: with [`Order::LastUse`] it is a
+/// hit like any other, else the slot is inserted before it is hit. It is always in the same slots,
+/// and leaves its ring when it goes, without the policy being asked.
 pub trait Policy {
     /// The rings that it keeps.
     const RINGS: u32;
-    /// What a use is to it.
+    /// When a use has to be told.
     const ORDER: Order;
-    /// An entry has come into `slot`.
+    /// An entry has come into `slot`. Not asked with [`Order::LastUse`].
     fn insert(&mut self, slots: &mut Slots, slot: u32) {
         self.hit(slots, slot);
     }

@@ -199,20 +199,50 @@ fn the_most_valuable_are_those_used_most_for_their_cost_and_size() {
 #[test]
 fn an_answer_that_is_only_asked_for_stays_hot() {
     let began = Instant::now();
-    let cache = Cache::with_shards(&config(1 << 20, EvictionPolicy::Lru), began, 1);
-    let _ = cache.insert(
-        entry(key(1), 100, began, 24 * HOUR),
-        cache.owner("a"),
-        began,
-    );
-    let late = began + 10 * HOUR;
-    for _ in 0..40 {
-        assert!(cache.get(&key(1), late).is_some());
+    for policy in POLICIES {
+        let cache = Cache::with_shards(&config(1 << 20, policy), began, 1);
+        let old = entry(key(1), 100, began, 24 * HOUR);
+        let _ = cache.insert(old, cache.owner("a"), began);
+        let late = began + 10 * HOUR;
+        // All of them are put off, and nobody comes.
+        for _ in 0..31 {
+            assert!(cache.get(&key(1), late).is_some());
+        }
+        let score = cache.top(1, late)[0].score;
+        let new = entry(key(2), 100, late, HOUR);
+        let _ = cache.insert(new, cache.owner("a"), late);
+        let top = cache.top(2, late);
+        assert_eq!(top[0].entry.key, key(1));
+        assert!((top[0].score - score).abs() < score / 1e6, "{policy:?}");
+        assert!(score > 30.9 * top[1].score, "{policy:?}");
     }
-    let _ = cache.insert(entry(key(2), 100, late, HOUR), cache.owner("a"), late);
-    let top = cache.top(2, late);
-    assert_eq!(top[0].entry.key, key(1));
-    assert!(top[0].score > 39.0 * top[1].score);
+}
+
+#[test]
+fn uses_of_who_has_gone_are_not_those_of_who_has_its_place() {
+    let now = Instant::now();
+    for policy in POLICIES {
+        let cache = Cache::with_shards(&config(1 << 20, policy), now, 1);
+        let insert =
+            |number| cache.insert(entry(key(number), 1000, now, HOUR), cache.owner("a"), now);
+        let is_full = |number: &u32| insert(*number).by(Reason::Size).count > 0;
+        let full = (0..).find(is_full).expect("it is bounded");
+        for step in 0..50 {
+            // With fifo the next to go, whatever it is used.
+            let next = 2 * step + 1;
+            for _ in 0..10 {
+                cache.get(&key(next), now);
+            }
+            if policy != EvictionPolicy::Fifo {
+                cache.remove(&key(next));
+            }
+            let _ = (insert(full + 2 * step + 1), insert(full + 2 * step + 2));
+            assert!(cache.peek(&key(next), now).is_none(), "{policy:?}");
+        }
+        let scores = cache.top(usize::MAX, now);
+        let (most, least) = (scores[0].score, scores[scores.len() - 1].score);
+        assert!(most < 1.5 * least, "{policy:?}: {most} {least}");
+    }
 }
 
 #[test]
