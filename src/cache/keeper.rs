@@ -16,7 +16,7 @@ use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender};
 use super::codec;
 use super::{Amount, Cache, Entry, Key, Outcome, Ranked};
 use crate::config::checked;
-use crate::store::{CacheMark, CacheSaved, Store, StoreError};
+use crate::store::{Bodies, CacheMark, CacheSaved, Store, StoreError};
 use crate::sync::Mutex;
 use crate::thread::{self, Handle, Role, State};
 
@@ -287,10 +287,28 @@ impl Keeper {
 
     /// Has the most valuable answers saved; the channel is told when that is done.
     fn save(self: &Arc<Self>) -> Receiver<()> {
+        let (marks, bodies) = self.list();
+        self.submit(marks, bodies)
+    }
+
+    fn submit(self: &Arc<Self>, marks: Vec<CacheMark>, bodies: Bodies) -> Receiver<()> {
+        let (tell, told) = channel::bounded(1);
+        let own = Arc::clone(self);
+        let then = move |saved: Result<CacheSaved, StoreError>| {
+            own.saved(saved);
+            let _ = tell.try_send(());
+        };
+        let bytes_max = self.cache.size_max() as u64;
+        self.store
+            .save_cache(marks, bytes_max, bodies, Box::new(then));
+        told
+    }
+
+    /// What is to be stored, and how to get the answers among it that are not stored yet.
+    fn list(self: &Arc<Self>) -> (Vec<CacheMark>, Bodies) {
         let clears = self.clears();
         let ranked = self.cache.top(self.items, Instant::now());
         let marks = self.marks(&ranked);
-        let (tell, told) = channel::bounded(1);
         // Dormant ones are stored already; of the others the answers are at hand.
         let by_key: HashMap<[u8; 32], Arc<Entry>> = ranked
             .into_iter()
@@ -308,15 +326,7 @@ impl Keeper {
                     true
                 })
         };
-        let own = Arc::clone(self);
-        let then = move |saved: Result<CacheSaved, StoreError>| {
-            own.saved(saved);
-            let _ = tell.try_send(());
-        };
-        let bytes_max = self.cache.size_max() as u64;
-        self.store
-            .save_cache(marks, bytes_max, Box::new(bodies), Box::new(then));
-        told
+        (marks, Box::new(bodies))
     }
 
     /// The list of what is to be stored, the most valuable first.
@@ -377,3 +387,6 @@ fn millis(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ const POLICIES: [EvictionPolicy; 3] = [
     EvictionPolicy::Fifo,
 ];
 
-fn config(max_size_bytes: usize, eviction_policy: EvictionPolicy) -> checked::Cache {
+pub(super) fn config(max_size_bytes: usize, eviction_policy: EvictionPolicy) -> checked::Cache {
     checked::Cache {
         enabled: true,
         max_size_bytes,

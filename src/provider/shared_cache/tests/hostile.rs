@@ -152,9 +152,9 @@ fn many_callers_share_few_connections_and_all_go_on_in_time() {
             });
         }
     });
-    // Those that were given up may not have been seen to end when the next ones came.
+    // Those that were given up may not have been seen to end when the next ones came, and the next.
     let most = seen.most.load(Ordering::SeqCst);
-    assert!(most <= 2 * 4, "{most}");
+    assert!(most <= 3 * 4, "{most}");
     assert_eq!(cache.report().standing, Standing::Down);
 }
 
