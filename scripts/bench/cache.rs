@@ -287,7 +287,11 @@ fn compare(answers: &[Arc<Entry>], calls: &[Call], size_max: usize, only: &Only)
     for (name, rates) in hit_rates {
         println!("hit rate, {name}: {} %", spread(rates, 0.01));
     }
-    for ((what, threads, name), own) in &rates {
+    print_rates(&rates);
+}
+
+fn print_rates(rates: &Rates) {
+    for ((what, threads, name), own) in rates {
         // Beside the other's rate on the same piece: both had the machine as it was then.
         let beside = |unit: usize, others: &[&'static str]| {
             let all = others
