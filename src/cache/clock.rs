@@ -1,6 +1,6 @@
 //! Whole seconds since the cache began, which is as exact as ends and heats are noted.
 //!
-//! To reckon one takes as long as a fifth of all else that an insert does; but the last one is
+//! To reckon one takes some sixty instructions of the hundreds of an insert; but the last one is
 //! asked for again and again, so its bounds are kept and compared.
 
 use std::time::{Duration, Instant};

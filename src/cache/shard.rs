@@ -1,8 +1,8 @@
 //! One part of the cache, as it is behind one lock: entries, their order, their ends.
 //!
 //! Everything here is short, for the lock's sake. What goes is [given to the caller](Gone), who
-//! frees it once the lock is free. The caller also knows how many bytes
-//! there are altogether; here only the shard's own are counted.
+//! frees it once the lock is free. The caller also knows how many bytes there are altogether; here
+//! only the shard's own are counted.
 //!
 //! An insert's steps are inlined into one another: the calls alone were a tenth of its time.
 
