@@ -100,7 +100,7 @@ mod tests {
             let (mut expiry, mut slots, mut model) = (Expiry::default(), Slots::new(1), BTreeMap::new());
             let fill = |expiry: &mut Expiry, slots: &mut Slots, end| {
                 expiry.insert(end);
-                slots.fill(Slot::new(0, 1, end, 0, Heat::new(0)))
+                slots.fill(Slot::new(1, end, 0, Heat::new(0)))
             };
             for _ in 0..60 {
                 model.insert(fill(&mut expiry, &mut slots, NEVER), NEVER);

@@ -3,62 +3,72 @@
 //! A use moves an entry in its ring and counts in its slot: lines of memory that another thread has
 //! changed last, so they have to be fetched. Uses that are done together have theirs fetched at the
 //! same time; only this list is fetched for each. And if they are done when the list is full, the
-//! length of the loop is always the same and is foretold rightly; done at each insert, it would
+//! length of the loop is as a rule the same and is foretold rightly; done at each insert, it would
 //! differ every time.
 
 /// Uses that are put off at most; their slots' numbers are two lines of memory.
 const RECENT_MAX: usize = 32;
 
-/// The slots that were used, in order.
+/// The slots that were used.
+///
+/// The places are filled from the last to the first: whether there is room, and whether the list is
+/// full, are then both seen from a number that is there anyway.
 #[repr(C)]
 pub struct Recent {
-    count: u32,
+    /// For how many there is room left; also the place of the last one that came.
+    left: u32,
+    /// For how many there was room.
+    room: u32,
     slots: [u32; RECENT_MAX],
 }
 
 impl Recent {
-    pub const fn new() -> Self {
+    /// No uses, and room for so many, or as many as there can be.
+    pub fn new(room: u32) -> Self {
+        let room = room.min(RECENT_MAX as u32);
         Self {
-            count: 0,
+            left: room,
+            room,
             slots: [0; RECENT_MAX],
         }
     }
 
     pub const fn count(&self) -> u32 {
-        self.count
+        self.room - self.left
     }
 
     #[inline]
     pub const fn is_empty(&self) -> bool {
-        self.count == 0
+        self.left == self.room
     }
 
     #[inline]
     pub const fn is_full(&self) -> bool {
-        self.count as usize >= RECENT_MAX
+        self.left == 0
     }
 
     /// Puts one off. There must be room.
     #[inline]
     pub fn push(&mut self, slot: u32) {
-        if let Some(place) = self.slots.get_mut(self.count as usize) {
+        let left = self.left.wrapping_sub(1);
+        if let Some(place) = self.slots.get_mut(left as usize) {
             *place = slot;
-            self.count += 1;
+            self.left = left;
         }
     }
 
-    /// Whether a slot may be among them. While there are any, places that are not in use now are
-    /// compared as well, so that no branch depends on how many there are: yes may be wrong, no is not.
+    /// Whether a slot is among them. All places are compared, so that no branch depends on how many
+    /// are in use; those that are not name the head of a ring.
     #[inline]
-    pub fn may_have(&self, slot: u32) -> bool {
+    pub fn has(&self, slot: u32) -> bool {
         let equal = |found, own: &u32| found | if *own == slot { u32::MAX } else { 0 };
         !self.is_empty() && self.slots.iter().fold(0, equal) != 0
     }
 
-    /// Takes out all.
+    /// All of them, in order.
     #[inline]
-    pub fn take(&mut self) -> &[u32] {
-        let count = std::mem::take(&mut self.count) as usize;
-        &self.slots[..count.min(RECENT_MAX)]
+    pub fn all(&self) -> impl ExactSizeIterator<Item = u32> {
+        let places = self.slots.get(self.left as usize..self.room as usize);
+        places.unwrap_or_default().iter().rev().copied()
     }
 }

@@ -17,7 +17,7 @@ use super::clock::Clock;
 use super::entry::Entry;
 use super::expiry::Expiry;
 use super::heat::Heat;
-use super::index::{Cell, Index, Spot};
+use super::index::{self, Index};
 use super::key::Key;
 use super::policy::{self, Order};
 use super::recent::Recent;
@@ -28,9 +28,9 @@ use crate::config::checked::EvictionPolicy;
 /// Entries that are evicted before the lock is given up in between.
 pub const EVICTED_AT_ONCE: usize = 32;
 
-/// Bytes of an entry's place: its slot and its two cells. Both are in vectors that double, so half
-/// as much again is there on the average.
-pub const PLACE_BYTES: usize = (size_of::<Slot>() + 2 * size_of::<Cell>()) * 3 / 2;
+/// Bytes of an entry's place: its slot, in a vector that doubles, so that half as much again is
+/// there on the average, and its place in the index.
+pub const PLACE_BYTES: usize = size_of::<Slot>() * 3 / 2 + index::PLACE_BYTES;
 
 /// What has gone from a shard, to be freed when its lock is free.
 ///
@@ -81,7 +81,7 @@ pub struct Shard {
 }
 
 const _: () = assert!(
-    offset_of!(Shard, recent) + size_of::<u32>() <= 40,
+    offset_of!(Shard, recent) + 2 * size_of::<u32>() <= 40,
     "with the lock's 24 bytes a line of memory"
 );
 
@@ -89,9 +89,9 @@ impl Shard {
     pub fn new(policy: EvictionPolicy, began: Instant) -> Self {
         let policy = policy::Chosen::new(policy);
         Self {
-            recent: Recent::new(),
+            recent: Recent::new(policy.patience()),
             clock: Clock::new(began),
-            index: Index::new(),
+            index: Index::default(),
             slots: Slots::new(policy.rings()),
             policy,
             expiry: Expiry::default(),
@@ -113,8 +113,8 @@ impl Shard {
         let uses = self.uses + self.recent.count() as u64;
         // There to come is a use as well.
         match self.policy.order() {
-            Order::LastUse => uses - self.inserts,
-            Order::Arrival | Order::Uses => uses,
+            Order::Use => uses - self.inserts,
+            Order::Arrival => uses,
         }
     }
 
@@ -127,10 +127,10 @@ impl Shard {
     /// Counts the entry in a slot as used.
     #[inline]
     pub fn hit(&mut self, slot: u32, now: Instant) {
+        self.recent.push(slot);
         if self.recent.is_full() {
             self.go_on(now);
         }
-        self.recent.push(slot);
     }
 
     /// The entry of that key, if it is not too old.
@@ -156,22 +156,13 @@ impl Shard {
         self.settle();
     }
 
-    /// Does what the last uses have put off, if the policy must know before anything but a hit is
-    /// done.
-    #[inline]
-    pub fn settle_for_change(&mut self) {
-        if self.policy.order() == Order::Uses {
-            self.settle();
-        }
-    }
-
     /// Does what the last uses have put off.
     fn settle(&mut self) {
         let second = self.clock.second();
         let each = |slot: &mut Slot| slot.heat.hit(second);
-        let used = self.recent.take();
-        self.uses += used.len() as u64;
-        self.policy.hits(&mut self.slots, used, each);
+        self.uses += u64::from(self.recent.count());
+        self.policy.hits(&mut self.slots, self.recent.all(), each);
+        self.recent = Recent::new(self.policy.patience());
     }
 
     /// Takes out the entry of that key if it is too old.
@@ -193,25 +184,22 @@ impl Shard {
     /// does not go for itself while room is made for it; what is too old has been looked for
     /// before. Then [`Shard::keep`] it, or [`Shard::let_go`].
     #[inline(always)]
-    pub fn take_in(&mut self, entry: Arc<Entry>, terms: Terms, gone: &mut Gone) -> u32 {
+    pub fn take_in(&mut self, mut entry: Arc<Entry>, terms: Terms, gone: &mut Gone) -> u32 {
         let Terms { coordinator, bytes } = terms;
         let end = self.clock.end(entry.expires);
-        let place = loop {
-            match self.index.spot(&entry.key, &mut self.slots) {
-                Spot::Free(place) => break place,
-                // What is taken out moves others, so the spot is looked for again.
-                Spot::Taken(slot) => {
+        self.expiry.insert(end);
+        let heat = Heat::new(self.clock.second());
+        let new = Slot::new(bytes, end, coordinator, heat);
+        loop {
+            match self.index.put(entry, new, &mut self.slots) {
+                Ok(slot) => return slot,
+                Err((slot, back)) => {
+                    entry = back;
                     self.remove(slot, None, gone);
                     gone.evicted.outcome = Outcome::Replaced;
                 }
             }
-        };
-        let heat = Heat::new(self.clock.second());
-        let new = Slot::new(place, bytes, end, coordinator, heat);
-        let slot = self.slots.fill(new);
-        self.index.put(place, slot, entry);
-        self.expiry.insert(end);
-        slot
+        }
     }
 
     /// Keeps what was taken in; there is room for it.
@@ -220,11 +208,11 @@ impl Shard {
         self.inserts += 1;
         self.bytes += bytes as usize;
         // To come is a use.
-        if self.policy.order() == Order::LastUse {
+        if self.policy.order() == Order::Use {
+            self.recent.push(slot);
             if self.recent.is_full() {
                 self.settle();
             }
-            self.recent.push(slot);
         } else {
             self.slots.at(slot).heat.hit(self.clock.second());
             self.policy.insert(&mut self.slots, slot);
@@ -234,10 +222,9 @@ impl Shard {
     /// Gives back what was taken in; there is no room for it.
     #[cold]
     pub fn let_go(&mut self, slot: u32) -> Option<Arc<Entry>> {
-        // Who went may have moved it.
         let place = self.slots.at(slot).place;
         self.slots.free(slot);
-        let entry = self.index.remove(place, &mut self.slots);
+        let entry = self.index.remove(place);
         debug_assert!(entry.is_some(), "it was taken in");
         entry
     }
@@ -258,11 +245,12 @@ impl Shard {
     #[inline(always)]
     pub fn evict(&mut self, gone: &mut Gone) -> bool {
         loop {
-            match self.policy.victim(&self.slots) {
-                Some(slot) if !self.recent.may_have(slot) => {
+            let is_more = !self.recent.is_empty();
+            match self.policy.victim(&self.slots, is_more) {
+                Some(slot) if !self.recent.has(slot) => {
                     return self.remove_settled(slot, Some(Reason::Size), gone);
                 }
-                None if self.recent.is_empty() => return false,
+                None if !is_more => return false,
                 _ => self.settle(),
             }
         }
@@ -348,7 +336,7 @@ impl Shard {
     }
 
     fn remove(&mut self, slot: u32, reason: Option<Reason>, gone: &mut Gone) {
-        if self.recent.may_have(slot) {
+        if self.recent.has(slot) {
             self.settle();
         }
         self.remove_settled(slot, reason, gone);
@@ -368,7 +356,7 @@ impl Shard {
             self.by_reason[reason.index()].add(bytes);
             gone.evicted.by_reason[reason.index()].add(bytes);
         }
-        if let Some(entry) = self.index.remove(place, &mut self.slots) {
+        if let Some(entry) = self.index.remove(place) {
             gone.entries.push(entry);
         }
         true

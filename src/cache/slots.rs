@@ -19,7 +19,7 @@ pub struct Slot {
     older: u32,
     /// The other one; while the slot is free, the next one that is free too.
     newer: u32,
-    /// Where the index has the entry.
+    /// Where the index has the entry; it is told by that.
     pub place: u32,
     /// As `Entry::bytes` counted; 0 while the slot is free.
     pub bytes: u32,
@@ -37,11 +37,11 @@ const _: () = assert!(size_of::<Slot>() == 32, "half a line of memory");
 
 impl Slot {
     /// A slot that is in no ring yet. `bytes` are 0 only for a head.
-    pub const fn new(place: u32, bytes: u32, end: u32, coordinator: u16, heat: Heat) -> Self {
+    pub const fn new(bytes: u32, end: u32, coordinator: u16, heat: Heat) -> Self {
         Self {
             older: NONE,
             newer: NONE,
-            place,
+            place: 0,
             bytes,
             end,
             coordinator,
@@ -75,7 +75,7 @@ impl Slots {
         let head = |head| Slot {
             older: head,
             newer: head,
-            ..Slot::new(0, 0, 0, 0, Heat::new(0))
+            ..Slot::new(0, 0, 0, Heat::new(0))
         };
         Self {
             slots: (0..heads).map(head).collect(),
@@ -109,6 +109,15 @@ impl Slots {
     /// All of them, free ones and heads included.
     pub fn all(&self) -> &[Slot] {
         &self.slots
+    }
+
+    /// The slot that is filled next.
+    #[inline]
+    pub fn next(&self) -> u32 {
+        match self.free {
+            NONE => self.limit(),
+            free => free,
+        }
     }
 
     /// Fills a slot that was free. It is in a ring of its own until it joins another.
@@ -179,6 +188,33 @@ impl Slots {
     pub fn rejoin(&mut self, ring: u32, slot: u32) {
         self.leave(slot);
         self.join(ring, slot);
+    }
+
+    /// Moves some, one after the other, as [`Slots::rejoin`] does; `each` changes something else.
+    #[inline(always)]
+    pub fn rejoin_all(
+        &mut self,
+        ring: u32,
+        moved: impl Iterator<Item = u32>,
+        mut each: impl FnMut(&mut Slot),
+    ) {
+        let slots = &mut *self.slots;
+        let mut newest = slots[ring as usize].older;
+        for slot in moved {
+            let own = &mut slots[slot as usize];
+            each(own);
+            let (older, newer) = (own.older, own.newer);
+            slots[older as usize].newer = newer;
+            slots[newer as usize].older = older;
+            if newest == slot {
+                newest = older;
+            }
+            let own = &mut slots[slot as usize];
+            (own.older, own.newer) = (newest, ring);
+            slots[newest as usize].newer = slot;
+            newest = slot;
+        }
+        slots[ring as usize].older = newest;
     }
 
     /// Moves all of a ring behind what is in another, in O(1).

@@ -338,7 +338,6 @@ impl Cache {
         if let Some(now) = now {
             shard.pass(now);
         }
-        shard.settle_for_change();
         shard
     }
 

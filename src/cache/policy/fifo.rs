@@ -1,7 +1,7 @@
 //! First in, first out: whoever came first goes first, used or not.
 
 use super::{Order, Policy};
-use crate::cache::slots::Slots;
+use crate::cache::slots::{Slot, Slots};
 
 /// See the module.
 pub struct Fifo;
@@ -17,10 +17,19 @@ impl Policy for Fifo {
         slots.join(RING, slot);
     }
 
-    #[inline]
-    fn hit(&mut self, _: &mut Slots, _: u32) {}
+    #[inline(always)]
+    fn hits(
+        &mut self,
+        slots: &mut Slots,
+        used: impl ExactSizeIterator<Item = u32>,
+        mut each: impl FnMut(&mut Slot),
+    ) {
+        for slot in used {
+            each(slots.at(slot));
+        }
+    }
 
-    fn victim(&mut self, slots: &Slots) -> Option<u32> {
+    fn victim(&mut self, slots: &Slots, _: bool) -> Option<u32> {
         slots.oldest(RING)
     }
 }

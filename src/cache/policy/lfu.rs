@@ -4,13 +4,15 @@
 //!
 //! There is a ring for each count of uses, so every step is O(1) (Shah, Mitra, Matani, "An O(1)
 //! algorithm for implementing the LFU cache eviction scheme", 2010). Counts end at [`USES_MAX`],
-//! where a use changes nothing any more, and are halved once there have been [`SAMPLE`] uses for
-//! each entry, as TinyLFU does (Einziger, Friedman, Manes, "TinyLFU: A Highly Efficient Cache
-//! Admission Policy", 2017, "Reset"). Halving joins the rings pairwise; what it does to the count
-//! that a slot remembers is made up for when the slot is next looked at.
+//! where a use only makes an entry the last of its ring: no branch has to be foretold, and among
+//! those whoever was not used for longest goes first. Counts are halved after [`SAMPLE`] uses for
+//! each entry that there was at the last halving, as TinyLFU does (Einziger, Friedman, Manes,
+//! "TinyLFU: A Highly Efficient Cache Admission Policy", 2017, "Reset"). Halving joins the rings
+//! pairwise; what it does to the count that a slot remembers is made up for when the slot is next
+//! looked at.
 
 use super::{Order, Policy};
-use crate::cache::slots::Slots;
+use crate::cache::slots::{Slot, Slots};
 
 /// The highest count, as with TinyLFU: one ring for each, and one bit of a word. With 63 there are
 /// no more hits (a Zipf trace), but four times as many steps from ring to ring.
@@ -47,31 +49,34 @@ impl Uses {
     }
 }
 
+/// The ring of those who have come and were not used since.
+const FIRST: u32 = 1;
+
 /// See the module.
-#[derive(Default)]
 pub struct Lfu {
     /// Which rings may have entries, a bit each. A ring that becomes empty keeps its bit until a
     /// victim is looked for: a hit need not ask whether it was the last one there.
     filled: u32,
-    /// Uses since the last halving.
-    since: u64,
+    /// Uses until the next halving.
+    left: u64,
     /// Halvings so far.
     age: u16,
 }
 
-impl Lfu {
-    #[inline]
-    fn used(&mut self, slots: &mut Slots) {
-        self.since += 1;
-        // From one halving to the next.
-        if self.since >= SAMPLE * (slots.count() as u64).max(ENTRIES_MIN) {
-            self.halve(slots);
+impl Default for Lfu {
+    fn default() -> Self {
+        Self {
+            filled: 0,
+            left: SAMPLE * ENTRIES_MIN,
+            age: 0,
         }
     }
+}
 
+impl Lfu {
     #[cold]
     fn halve(&mut self, slots: &mut Slots) {
-        self.since = 0;
+        self.left = SAMPLE * (slots.count() as u64).max(ENTRIES_MIN);
         self.age = self.age.wrapping_add(1);
         self.filled = 0;
         for count in 0..=u32::from(USES_MAX) {
@@ -88,33 +93,44 @@ impl Lfu {
 
 impl Policy for Lfu {
     const RINGS: u32 = USES_MAX as u32 + 1;
-    const ORDER: Order = Order::Uses;
+    const ORDER: Order = Order::Use;
 
-    fn insert(&mut self, slots: &mut Slots, slot: u32) {
-        let count = 1;
-        slots.at(slot).uses = Uses::new(count, self.age);
-        slots.join(count.into(), slot);
-        self.filled |= 1 << count;
-        self.used(slots);
-    }
-
-    #[inline]
-    fn hit(&mut self, slots: &mut Slots, slot: u32) {
-        let age = self.age;
-        let own = slots.at(slot);
-        let count = own.uses.at(age);
-        if count < USES_MAX {
-            let count = count + 1;
+    #[inline(always)]
+    fn hits(
+        &mut self,
+        slots: &mut Slots,
+        used: impl ExactSizeIterator<Item = u32>,
+        mut each: impl FnMut(&mut Slot),
+    ) {
+        let (age, mut filled) = (self.age, self.filled);
+        self.left = self.left.saturating_sub(used.len() as u64);
+        for slot in used {
+            let own = slots.at(slot);
+            each(own);
+            let count = USES_MAX.min(own.uses.at(age) + 1);
             own.uses = Uses::new(count, age);
             slots.rejoin(count.into(), slot);
-            self.filled |= 1 << count;
+            filled |= 1 << count;
         }
-        self.used(slots);
+        self.filled = filled;
+        if self.left == 0 {
+            self.halve(slots);
+        }
     }
 
-    fn victim(&mut self, slots: &Slots) -> Option<u32> {
+    /// Up to the next halving, which counts the entries that there are then.
+    fn patience(&self) -> u32 {
+        self.left.try_into().unwrap_or(u32::MAX)
+    }
+
+    fn victim(&mut self, slots: &Slots, is_more: bool) -> Option<u32> {
         while self.filled > 0 {
             let lowest = self.filled.trailing_zeros();
+            // Who was used more leaves this ring or the ones above it, so the oldest here stays
+            // the oldest; who has come has the first.
+            if lowest > FIRST && is_more {
+                return None;
+            }
             let oldest = slots.oldest(lowest);
             if oldest.is_some() {
                 return oldest;

@@ -1,7 +1,7 @@
 //! Least recently used: whoever has not been used for longest goes first.
 
 use super::{Order, Policy};
-use crate::cache::slots::Slots;
+use crate::cache::slots::{Slot, Slots};
 
 /// See the module.
 pub struct Lru;
@@ -11,14 +11,19 @@ const RING: u32 = 0;
 
 impl Policy for Lru {
     const RINGS: u32 = 1;
-    const ORDER: Order = Order::LastUse;
+    const ORDER: Order = Order::Use;
 
-    #[inline]
-    fn hit(&mut self, slots: &mut Slots, slot: u32) {
-        slots.rejoin(RING, slot);
+    #[inline(always)]
+    fn hits(
+        &mut self,
+        slots: &mut Slots,
+        used: impl ExactSizeIterator<Item = u32>,
+        each: impl FnMut(&mut Slot),
+    ) {
+        slots.rejoin_all(RING, used, each);
     }
 
-    fn victim(&mut self, slots: &Slots) -> Option<u32> {
+    fn victim(&mut self, slots: &Slots, _: bool) -> Option<u32> {
         slots.oldest(RING)
     }
 }

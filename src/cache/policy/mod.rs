@@ -11,34 +11,43 @@ pub mod lru;
 use super::slots::{Slot, Slots};
 use crate::config::checked::EvictionPolicy;
 
-/// By what entries are in order, and so when a use must be told.
+/// By what entries are in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// By when they came: a use changes nothing.
     Arrival,
-    /// By when they were used last, to come being a use: it matters once the entry would be the
-    /// next to go.
-    LastUse,
-    /// By how often they were used: it matters to the next who comes.
-    Uses,
+    /// By their uses, the first of which is to come.
+    Use,
 }
 
-/// The order in which entries go. A slot's first use is its coming: with [`Order::LastUse`] it is a
-/// hit like any other, else the slot is inserted before it is hit. It is always in the same slots,
-/// and leaves its ring when it goes, without the policy being asked.
+/// The order in which entries go. It is always in the same slots, and a slot leaves its ring when
+/// its entry goes, without the policy being asked.
+///
+/// Uses are told later than they were, all of them in order; what is asked meanwhile is to be
+/// answered as if they had been told.
 pub trait Policy {
     /// The rings that it keeps.
     const RINGS: u32;
-    /// When a use has to be told.
+    /// What the order is by.
     const ORDER: Order;
-    /// An entry has come into `slot`. Not asked with [`Order::LastUse`].
-    fn insert(&mut self, slots: &mut Slots, slot: u32) {
-        self.hit(slots, slot);
+    /// An entry has come into `slot`. Not asked with [`Order::Use`].
+    fn insert(&mut self, _: &mut Slots, _: u32) {}
+    /// The entries in `used` were, one after the other. `each` notes what else there is to be noted
+    /// of one.
+    fn hits(
+        &mut self,
+        slots: &mut Slots,
+        used: impl ExactSizeIterator<Item = u32>,
+        each: impl FnMut(&mut Slot),
+    );
+    /// After how many uses they must be told at the latest.
+    fn patience(&self) -> u32 {
+        u32::MAX
     }
-    /// The entry in `slot` was used.
-    fn hit(&mut self, slots: &mut Slots, slot: u32);
-    /// The slot whose entry is to go next; `None` if there is none.
-    fn victim(&mut self, slots: &Slots) -> Option<u32>;
+    /// The slot whose entry is to go next, unless it is one whose use is still to be told. `None`
+    /// if there is none, or if `is_more`, which are uses to be told, may bring one that is to go
+    /// before it.
+    fn victim(&mut self, slots: &Slots, is_more: bool) -> Option<u32>;
 }
 
 /// The policy that the configuration names. A closed choice instead of a `dyn`: it is asked at
@@ -91,32 +100,38 @@ impl Chosen {
         }
     }
 
-    /// See [`Policy::hit`]: of several slots, one after the other. `each` notes what else there is
-    /// to be noted of it.
+    /// See [`Policy::hits`].
     #[inline]
-    pub fn hits(&mut self, slots: &mut Slots, hit: &[u32], each: impl FnMut(&mut Slot)) {
+    pub fn hits(
+        &mut self,
+        slots: &mut Slots,
+        used: impl ExactSizeIterator<Item = u32>,
+        each: impl FnMut(&mut Slot),
+    ) {
         match self {
-            Self::Lru(lru) => hits(lru, slots, hit, each),
-            Self::Lfu(lfu) => hits(lfu, slots, hit, each),
-            Self::Fifo(fifo) => hits(fifo, slots, hit, each),
+            Self::Lru(lru) => lru.hits(slots, used, each),
+            Self::Lfu(lfu) => lfu.hits(slots, used, each),
+            Self::Fifo(fifo) => fifo.hits(slots, used, each),
+        }
+    }
+
+    /// See [`Policy::patience`].
+    #[inline]
+    pub fn patience(&self) -> u32 {
+        match self {
+            Self::Lru(lru) => lru.patience(),
+            Self::Lfu(lfu) => lfu.patience(),
+            Self::Fifo(fifo) => fifo.patience(),
         }
     }
 
     /// See [`Policy::victim`].
     #[inline]
-    pub fn victim(&mut self, slots: &Slots) -> Option<u32> {
+    pub fn victim(&mut self, slots: &Slots, is_more: bool) -> Option<u32> {
         match self {
-            Self::Lru(lru) => lru.victim(slots),
-            Self::Lfu(lfu) => lfu.victim(slots),
-            Self::Fifo(fifo) => fifo.victim(slots),
+            Self::Lru(lru) => lru.victim(slots, is_more),
+            Self::Lfu(lfu) => lfu.victim(slots, is_more),
+            Self::Fifo(fifo) => fifo.victim(slots, is_more),
         }
-    }
-}
-
-#[inline]
-fn hits(policy: &mut impl Policy, slots: &mut Slots, hit: &[u32], mut each: impl FnMut(&mut Slot)) {
-    for slot in hit {
-        each(slots.at(*slot));
-        policy.hit(slots, *slot);
     }
 }

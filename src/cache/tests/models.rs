@@ -25,18 +25,17 @@ struct Model {
     size_max: usize,
     items: Vec<Item>,
     clock: u64,
-    since: u64,
+    /// Uses until all counts are halved.
+    left: u64,
 }
 
 impl Model {
     fn used(&mut self) {
-        self.since += 1;
-        if self.policy != EvictionPolicy::Lfu
-            || self.since < SAMPLE * (self.items.len() as u64).max(ENTRIES_MIN)
-        {
+        self.left = self.left.saturating_sub(1);
+        if self.policy != EvictionPolicy::Lfu || self.left > 0 {
             return;
         }
-        self.since = 0;
+        self.left = SAMPLE * (self.items.len() as u64).max(ENTRIES_MIN);
         self.items.sort_by_key(|item| (item.uses, item.stamp));
         for item in &mut self.items {
             self.clock += 1;
@@ -50,12 +49,7 @@ impl Model {
         let Some(item) = self.items.iter_mut().find(|item| item.number == number) else {
             return false;
         };
-        let moves = match self.policy {
-            EvictionPolicy::Lru => true,
-            EvictionPolicy::Lfu => item.uses < u64::from(USES_MAX),
-            EvictionPolicy::Fifo => false,
-        };
-        if moves {
+        if self.policy != EvictionPolicy::Fifo {
             item.stamp = self.clock;
         }
         item.uses = (item.uses + 1).min(u64::from(USES_MAX));
@@ -97,7 +91,7 @@ fn check(policy: EvictionPolicy, steps: &[(u32, usize, bool)]) {
         size_max: 16 << 10,
         items: Vec::new(),
         clock: 0,
-        since: 0,
+        left: SAMPLE * ENTRIES_MIN,
     };
     for (step, (number, length, inserts)) in steps.iter().enumerate() {
         if *inserts {
