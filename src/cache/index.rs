@@ -19,26 +19,33 @@ struct Cell {
     slot: u32,
 }
 
-/// Bytes of an entry's place: a cell and a byte by which it is found, in a table of which 7/32 to
-/// 7/16 are taken. On the way from one to the other there are 3.2 places for each that is taken.
-pub const PLACE_BYTES: usize = (size_of::<Cell>() + 1) * 16 / 5;
+/// Bytes of an entry's place: a cell and a byte by which it is found, in a table of which 3/16 to
+/// 3/8 are taken. On the way from one to the other there are 3.7 places for each that is taken.
+pub const PLACE_BYTES: usize = (size_of::<Cell>() + 1) * 37 / 10;
+
+/// Places of an empty table.
+const PLACES_MIN: usize = 16;
+
+/// How many places the table compares at once, as a power of two.
+const GROUP_BITS: u32 = if cfg!(target_feature = "sse2") { 4 } else { 3 };
 
 /// The part of a key that stands beside its entry.
 fn tag(key: &Key) -> u32 {
     key.word(1) as u32
 }
 
-/// That part as a hash: the table takes the place from the lower bits, and compares seven upper ones.
+/// That part as a hash: the table takes the place from its lower bits, and compares its upper seven.
+/// The lowest are zero, so that everything starts at the first place of a group.
 fn hash(tag: u32) -> u64 {
-    let bits = u64::from(tag);
-    bits << 32 | bits
+    let tag = u64::from(tag);
+    tag << GROUP_BITS | tag >> 25 << 57
 }
 
 /// See the module.
 ///
-/// The table is kept half as full as it might be. In a fuller one there would be runs of sixteen
-/// places without a free one, and each that goes from such a run leaves a mark over which every
-/// lookup has to go on.
+/// A lookup is over at the first group with a free place. What goes leaves one behind unless its
+/// group is full; then it leaves a mark, and the group never has a free place again. So the table is
+/// kept so empty that groups are seldom full, and is made anew when there are too many marks.
 #[derive(Default)]
 pub struct Index(HashTable<Cell>);
 
@@ -69,19 +76,19 @@ impl Index {
         self.0.get_bucket(place as usize).map(|cell| &cell.entry)
     }
 
-    /// Takes in an entry with what is to be noted of it, and gives back in what slot that is. If
-    /// there is one of the same key, it stays, and gives its slot and the new one back.
+    /// Takes in an entry with what is to be noted of it; returns its slot. Where one of the same key
+    /// is in, that stays, and its slot and the new entry are returned.
     ///
-    /// Slots are told where their entries are, all of them when that changes.
+    /// Each slot is told its place here, and all of them when the table is made anew.
     #[inline(always)]
     pub fn put(
         &mut self,
         entry: Arc<Entry>,
-        mut new: Slot,
+        new: Slot,
         slots: &mut Slots,
     ) -> Result<u32, (u32, Arc<Entry>)> {
-        if self.0.len() >= self.0.capacity() - self.0.len() {
-            self.lengthen(slots);
+        if self.is_full() || self.has_many_marks() {
+            self.make_anew(slots);
         }
         let tag = tag(&entry.key);
         let is_it = |cell: &Cell| cell.tag == tag && cell.entry.key == entry.key;
@@ -89,24 +96,38 @@ impl Index {
             hash_table::Entry::Vacant(vacant) => vacant,
             hash_table::Entry::Occupied(taken) => return Err((taken.get().slot, entry)),
         };
-        let slot = slots.next();
+        let slot = slots.fill(new);
         let put = vacant.insert(Cell { entry, tag, slot });
-        new.place = put.bucket_index() as u32;
-        let filled = slots.fill(new);
-        debug_assert_eq!(filled, slot, "as it was foretold");
+        slots.at(slot).place = put.bucket_index() as u32;
         Ok(slot)
     }
 
-    /// Doubles the table. This, and what [`Slots`] do when they double, are the only steps that take
-    /// time in proportion to a shard: a few nanoseconds for each entry, and seldom.
+    /// Whether 3/8 of the places are taken.
+    fn is_full(&self) -> bool {
+        self.0.len() * 8 >= self.0.num_buckets() * 3
+    }
+
+    /// Whether there are marks in more than a sixteenth of the places. The capacity is what is taken
+    /// and what could be: seven eighths of the places, but for marks.
+    fn has_many_marks(&self) -> bool {
+        self.0.capacity() * 16 < self.0.num_buckets() * 13
+    }
+
+    /// Makes the table anew, twice as long if it is full. This, and what [`Slots`] do when they
+    /// double, are the only steps that take time in proportion to a shard: a few nanoseconds for
+    /// each entry, and seldom. (Marks are too many once all entries have gone and come about 25 times
+    /// if the table is nearly full, a thousand times if a quarter of it is taken.)
     #[cold]
-    fn lengthen(&mut self, slots: &mut Slots) {
-        let more = self.0.capacity() - self.0.len() + 1;
-        self.0.reserve(more, |cell| hash(cell.tag));
-        for place in 0..self.0.num_buckets() {
-            if let Some(cell) = self.0.get_bucket(place) {
-                slots.at(cell.slot).place = place as u32;
-            }
+    fn make_anew(&mut self, slots: &mut Slots) {
+        let places = self.0.num_buckets() << u32::from(self.is_full());
+        let places = places.max(PLACES_MIN);
+        let cells = std::mem::replace(&mut self.0, HashTable::with_capacity(places / 8 * 7));
+        for cell in cells {
+            let slot = cell.slot;
+            let put = self
+                .0
+                .insert_unique(hash(cell.tag), cell, |cell| hash(cell.tag));
+            slots.at(slot).place = put.bucket_index() as u32;
         }
     }
 
@@ -173,5 +194,36 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Entries come and go, as many as there are at once: the table stays as long as it was, and
+    /// everything is at its place.
+    #[test]
+    fn marks_neither_lengthen_the_table_nor_lose_a_place() {
+        const PLACES: usize = 128;
+        let mut rng = fastrand::Rng::with_seed(1);
+        let (mut index, mut slots, mut held) = (Index::default(), Slots::new(1), Vec::new());
+        let mut made_anew = 0;
+        for _ in 0..20_000 {
+            let key = Key::from_bytes(std::array::from_fn(|_| rng.u8(..)));
+            let marks = index.0.num_buckets() / 8 * 7 - index.0.capacity();
+            let new = entry(key, 1, Instant::now(), Duration::ZERO);
+            held.push((key, index.put(new, slot(), &mut slots).unwrap()));
+            if index.0.num_buckets() / 8 * 7 - index.0.capacity() < marks {
+                made_anew += 1;
+                for (key, slot) in &held {
+                    let noted = index.entry(slots.at(*slot).place);
+                    assert!(noted.is_some_and(|entry| entry.key == *key));
+                }
+            }
+            if held.len() == PLACES * 3 / 8 {
+                let (key, slot) = held.swap_remove(rng.usize(..held.len()));
+                let place = slots.at(slot).place;
+                slots.free(slot);
+                assert!(index.remove(place).is_some_and(|entry| entry.key == key));
+            }
+            assert!(index.0.num_buckets() <= PLACES);
+        }
+        assert!(made_anew > 5, "{made_anew}");
     }
 }

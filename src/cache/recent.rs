@@ -11,8 +11,8 @@ const RECENT_MAX: usize = 32;
 
 /// The slots that were used.
 ///
-/// The places are filled from the last to the first: whether there is room, and whether the list is
-/// full, are then both seen from a number that is there anyway.
+/// The places are filled from the last to the first, so that one number says where the next one
+/// goes and, by being 0, that the list is full: for a shorter list no other bound is compared.
 #[repr(C)]
 pub struct Recent {
     /// For how many there is room left; also the place of the last one that came.
@@ -23,7 +23,7 @@ pub struct Recent {
 }
 
 impl Recent {
-    /// No uses, and room for so many, or as many as there can be.
+    /// Without uses, and with room for `room` of them, [`RECENT_MAX`] at most.
     pub fn new(room: u32) -> Self {
         let room = room.min(RECENT_MAX as u32);
         Self {
@@ -58,7 +58,7 @@ impl Recent {
     }
 
     /// Whether a slot is among them. All places are compared, so that no branch depends on how many
-    /// are in use; those that are not name the head of a ring.
+    /// are in use; those that are not hold 0, which is the head of a ring and no entry's slot.
     #[inline]
     pub fn has(&self, slot: u32) -> bool {
         let equal = |found, own: &u32| found | if *own == slot { u32::MAX } else { 0 };

@@ -66,7 +66,7 @@ pub struct Shard {
     index: Index,
     /// The uses that have not been told to the policy yet.
     recent: Recent,
-    /// Its time is that of the last insert, or of the last time that uses were done since more came.
+    /// Its time is that of the last call that let it go on: an insert, or the hit that filled `recent`.
     clock: Clock,
     slots: Slots,
     policy: policy::Chosen,
@@ -111,7 +111,7 @@ impl Shard {
     /// Lookups that found something.
     pub const fn hits(&self) -> u64 {
         let uses = self.uses + self.recent.count() as u64;
-        // There to come is a use as well.
+        // There, coming is a use as well.
         match self.policy.order() {
             Order::Use => uses - self.inserts,
             Order::Arrival => uses,
@@ -207,7 +207,7 @@ impl Shard {
     pub fn keep(&mut self, slot: u32, bytes: u32) {
         self.inserts += 1;
         self.bytes += bytes as usize;
-        // To come is a use.
+        // Coming is a use.
         if self.policy.order() == Order::Use {
             self.recent.push(slot);
             if self.recent.is_full() {

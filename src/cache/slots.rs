@@ -19,7 +19,7 @@ pub struct Slot {
     older: u32,
     /// The other one; while the slot is free, the next one that is free too.
     newer: u32,
-    /// Where the index has the entry; it is told by that.
+    /// Where the index has the entry; the index keeps that right.
     pub place: u32,
     /// As `Entry::bytes` counted; 0 while the slot is free.
     pub bytes: u32,
@@ -36,7 +36,7 @@ pub struct Slot {
 const _: () = assert!(size_of::<Slot>() == 32, "half a line of memory");
 
 impl Slot {
-    /// A slot that is in no ring yet. `bytes` are 0 only for a head.
+    /// A slot that is in no ring and has no place yet. `bytes` are 0 only for a head.
     pub const fn new(bytes: u32, end: u32, coordinator: u16, heat: Heat) -> Self {
         Self {
             older: NONE,
@@ -61,7 +61,7 @@ impl Slot {
 /// Each ring is closed by a head of its own, and the heads stand in front of the slots. A head's
 /// `newer` is the oldest of its ring, its `older` the newest. So no step asks whether a neighbour
 /// is there, which could not be foretold where rings are many and short. A slot that was filled is
-/// a ring of its own, without a head, until it joins one: with `lru` that is put off.
+/// a ring of its own, without a head, until it joins one: where coming is a use, that is put off.
 pub struct Slots {
     slots: Vec<Slot>,
     heads: u32,
@@ -109,15 +109,6 @@ impl Slots {
     /// All of them, free ones and heads included.
     pub fn all(&self) -> &[Slot] {
         &self.slots
-    }
-
-    /// The slot that is filled next.
-    #[inline]
-    pub fn next(&self) -> u32 {
-        match self.free {
-            NONE => self.limit(),
-            free => free,
-        }
     }
 
     /// Fills a slot that was free. It is in a ring of its own until it joins another.
@@ -190,7 +181,9 @@ impl Slots {
         self.join(ring, slot);
     }
 
-    /// Moves some, one after the other, as [`Slots::rejoin`] does; `each` changes something else.
+    /// Moves some, one after the other, as [`Slots::rejoin`] does; `each` changes something else of
+    /// them. The newest is kept at hand and told to the head at the end, so that no move waits for
+    /// what the one before has written there.
     #[inline(always)]
     pub fn rejoin_all(
         &mut self,

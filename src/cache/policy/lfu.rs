@@ -15,7 +15,7 @@ use super::{Order, Policy};
 use crate::cache::slots::{Slot, Slots};
 
 /// The highest count, as with TinyLFU: one ring for each, and one bit of a word. With 63 there are
-/// no more hits (a Zipf trace), but four times as many steps from ring to ring.
+/// no more hits (a Zipf trace), and four times as many rings.
 pub const USES_MAX: u8 = (1 << COUNT_BITS) - 1;
 
 /// Uses for each entry between two halvings. Caffeine, which made TinyLFU common, takes ten.
@@ -49,7 +49,7 @@ impl Uses {
     }
 }
 
-/// The ring of those who have come and were not used since.
+/// The ring that those who come join.
 const FIRST: u32 = 1;
 
 /// See the module.
@@ -126,8 +126,8 @@ impl Policy for Lfu {
     fn victim(&mut self, slots: &Slots, is_more: bool) -> Option<u32> {
         while self.filled > 0 {
             let lowest = self.filled.trailing_zeros();
-            // Who was used more leaves this ring or the ones above it, so the oldest here stays
-            // the oldest; who has come has the first.
+            // A use moves an entry up, so the oldest here stays the oldest unless it is used itself.
+            // But who has come since belongs in the first ring, below this one.
             if lowest > FIRST && is_more {
                 return None;
             }

@@ -16,12 +16,12 @@ use crate::config::checked::EvictionPolicy;
 pub enum Order {
     /// By when they came: a use changes nothing.
     Arrival,
-    /// By their uses, the first of which is to come.
+    /// By their uses, of which coming is the first.
     Use,
 }
 
-/// The order in which entries go. It is always in the same slots, and a slot leaves its ring when
-/// its entry goes, without the policy being asked.
+/// The order in which entries go. It is always asked with the same slots, and a slot leaves its
+/// ring when its entry goes, without the policy being asked.
 ///
 /// Uses are told later than they were, all of them in order; what is asked meanwhile is to be
 /// answered as if they had been told.
@@ -32,8 +32,8 @@ pub trait Policy {
     const ORDER: Order;
     /// An entry has come into `slot`. Not asked with [`Order::Use`].
     fn insert(&mut self, _: &mut Slots, _: u32) {}
-    /// The entries in `used` were, one after the other. `each` notes what else there is to be noted
-    /// of one.
+    /// The entries in these slots were used, one after the other. `each` notes what else there is to
+    /// be noted of one.
     fn hits(
         &mut self,
         slots: &mut Slots,
@@ -44,9 +44,9 @@ pub trait Policy {
     fn patience(&self) -> u32 {
         u32::MAX
     }
-    /// The slot whose entry is to go next, unless it is one whose use is still to be told. `None`
-    /// if there is none, or if `is_more`, which are uses to be told, may bring one that is to go
-    /// before it.
+    /// The slot whose entry is to go next; if uses of just that one are still to be told, it may be
+    /// another. `None` if there is none or if, with `is_more` uses to be told, one that came with
+    /// them could go before it.
     fn victim(&mut self, slots: &Slots, is_more: bool) -> Option<u32>;
 }
 

@@ -31,8 +31,11 @@ struct Model {
 
 impl Model {
     fn used(&mut self) {
-        self.left = self.left.saturating_sub(1);
-        if self.policy != EvictionPolicy::Lfu || self.left > 0 {
+        if self.policy != EvictionPolicy::Lfu {
+            return;
+        }
+        self.left -= 1;
+        if self.left > 0 {
             return;
         }
         self.left = SAMPLE * (self.items.len() as u64).max(ENTRIES_MIN);
@@ -57,16 +60,20 @@ impl Model {
         true
     }
 
+    fn remove(&mut self, number: u32) {
+        self.items.retain(|item| item.number != number);
+    }
+
     fn insert(&mut self, number: u32, bytes: usize) -> Vec<u32> {
         self.clock += 1;
-        self.items.retain(|item| item.number != number);
+        self.remove(number);
         let mut evicted = Vec::new();
         while self.bytes() + bytes > self.size_max {
             let is_lfu = self.policy == EvictionPolicy::Lfu;
             let order = |item: &&Item| (if is_lfu { item.uses } else { 0 }, item.stamp);
             let next = self.items.iter().min_by_key(order).unwrap().number;
             evicted.push(next);
-            self.items.retain(|item| item.number != next);
+            self.remove(next);
         }
         self.items.push(Item {
             number,
@@ -83,7 +90,15 @@ impl Model {
     }
 }
 
-fn check(policy: EvictionPolicy, steps: &[(u32, usize, bool)]) {
+/// What is done with an entry.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Get,
+    Insert { length: usize },
+    Remove,
+}
+
+fn check(policy: EvictionPolicy, steps: &[(u32, Step)]) {
     let now = Instant::now();
     let cache = Cache::with_shards(&config(16 << 10, policy), now, 1);
     let mut model = Model {
@@ -93,15 +108,20 @@ fn check(policy: EvictionPolicy, steps: &[(u32, usize, bool)]) {
         clock: 0,
         left: SAMPLE * ENTRIES_MIN,
     };
-    for (step, (number, length, inserts)) in steps.iter().enumerate() {
-        if *inserts {
-            insert(&cache, &mut model, *number, *length, now);
-        } else {
-            let is_in = cache.get(&key(*number), now).is_some();
-            assert_eq!(is_in, model.get(*number), "{policy:?}");
+    for (count, (number, step)) in (1..).zip(steps) {
+        match *step {
+            Step::Insert { length } => insert(&cache, &mut model, *number, length, now),
+            Step::Get => {
+                let is_in = cache.get(&key(*number), now).is_some();
+                assert_eq!(is_in, model.get(*number), "{policy:?}");
+            }
+            Step::Remove => {
+                cache.remove(&key(*number));
+                model.remove(*number);
+            }
         }
         // Who is in, without touching anybody. To ask does what was put off, so it is seldom.
-        if step % 64 == 63 || step + 1 == steps.len() {
+        if count % 64 == 0 || count == steps.len() {
             let mut held: Vec<_> = cache.top(100, now).iter().map(|it| it.entry.key).collect();
             let mut expected: Vec<_> = model.items.iter().map(|item| key(item.number)).collect();
             held.sort();
@@ -130,10 +150,14 @@ fn insert(cache: &Cache, model: &mut Model, number: u32, length: usize, now: Ins
     assert_eq!(stats.held.count, model.items.len() as u64);
 }
 
-/// Calls of which that part are inserts, up to so many.
-fn any_steps(inserts: f64, count: usize) -> impl Strategy<Value = Vec<(u32, usize, bool)>> {
-    let step = (0..40u32, 0..1100usize, prop::bool::weighted(inserts));
-    prop::collection::vec(step, 0..count)
+/// Steps, up to so many. Of a thousand, so many are inserts, and a tenth as many removals.
+fn any_steps(inserts: u32, count: usize) -> impl Strategy<Value = Vec<(u32, Step)>> {
+    let step = prop_oneof![
+        inserts * 10 => (0..1100usize).prop_map(|length| Step::Insert { length }),
+        inserts => Just(Step::Remove),
+        10_000 - inserts * 11 => Just(Step::Get),
+    ];
+    prop::collection::vec((0..40u32, step), 0..count)
 }
 
 proptest! {
@@ -141,10 +165,10 @@ proptest! {
 
     #[test]
     fn each_policy_evicts_what_a_naive_model_of_it_evicts(
-        first in any_steps(0.4, 300),
+        first in any_steps(400, 300),
         // More hits in a row than are put off.
-        hits in any_steps(0.004, 300),
-        last in any_steps(0.4, 300),
+        hits in any_steps(4, 300),
+        last in any_steps(400, 300),
     ) {
         for policy in POLICIES {
             check(policy, &[&first[..], &hits, &last].concat());
