@@ -11,11 +11,12 @@
 //! weigh it here and keep the weight, since they ask for it again when it goes. What ours alone does
 //! is left in its time too, and said in the output: see [`ALONE`].
 //!
-//! The answers are there before, and outlive all caches, so that the time is that of the caches. They
-//! are read before each turn: an answer that is inserted has just come, so its memory is near, and
-//! for the first to be given it here it would not be, by a fifth of the time. A shorter part of the
-//! trace is played with answers that are copied for each insert and freed when they go, as in the
-//! daemon, and there copying and freeing are in the time. Start reading at [`main`].
+//! The answers are there before, and outlive all caches, so that the time is that of the caches.
+//! They are read before each turn: an answer that is inserted has just come, so its memory is near,
+//! and for the first in turn it would not be (without that, half of the ratios were off by a fifth
+//! or more). A shorter part of the trace is played with answers that are copied for each insert and
+//! freed when they go, as in the daemon, and there copying and freeing are in the time. Start
+//! reading at [`main`].
 
 mod contenders;
 

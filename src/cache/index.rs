@@ -115,7 +115,7 @@ impl Index {
 
     /// Makes the table anew, twice as long if it is full. This, and what [`Slots`] do when they
     /// double, are the only steps that take time in proportion to a shard: a few nanoseconds for
-    /// each entry, and seldom. (Marks are too many once all entries have gone and come about 25 times
+    /// each entry, and seldom. (Marks are too many once all entries have gone and come some 25 times
     /// if the table is nearly full, a thousand times if a quarter of it is taken.)
     #[cold]
     fn make_anew(&mut self, slots: &mut Slots) {

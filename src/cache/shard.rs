@@ -66,7 +66,8 @@ pub struct Shard {
     index: Index,
     /// The uses that have not been told to the policy yet.
     recent: Recent,
-    /// Its time is that of the last call that let it go on: an insert, or the hit that filled `recent`.
+    /// Its time is that of the last call that let it go on, such as an insert, or a hit that filled
+    /// `recent`.
     clock: Clock,
     slots: Slots,
     policy: policy::Chosen,
