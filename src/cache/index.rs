@@ -20,7 +20,8 @@ struct Cell {
 }
 
 /// Bytes of an entry's place: a cell and a byte by which it is found, in a table of which 3/16 to
-/// 3/8 are taken. On the way from one to the other there are 3.7 places for each that is taken.
+/// 3/8 are taken while it grows. On the way from one to the other there are 3.7 places for each that
+/// is taken. (It never shrinks, nor do [`Slots`].)
 pub const PLACE_BYTES: usize = (size_of::<Cell>() + 1) * 37 / 10;
 
 /// Places of an empty table.
@@ -44,8 +45,9 @@ fn hash(tag: u32) -> u64 {
 /// See the module.
 ///
 /// A lookup is over at the first group with a free place. What goes leaves one behind unless its
-/// group is full; then it leaves a mark, and the group never has a free place again. So the table is
-/// kept so empty that groups are seldom full, and is made anew when there are too many marks.
+/// group, or the one before, is full; then it leaves a mark, and a group that was full never has a
+/// free place again. So the table is kept so empty that groups are seldom full, and is made anew when
+/// there are too many marks.
 #[derive(Default)]
 pub struct Index(HashTable<Cell>);
 
@@ -114,9 +116,10 @@ impl Index {
     }
 
     /// Makes the table anew, twice as long if it is full. This, and what [`Slots`] do when they
-    /// double, are the only steps that take time in proportion to a shard: a few nanoseconds for
-    /// each entry, and seldom. (Marks are too many once all entries have gone and come some 25 times
-    /// if the table is nearly full, a thousand times if a quarter of it is taken.)
+    /// double, are the only steps that take time in proportion to a shard: some tens of nanoseconds
+    /// for each entry, two milliseconds for 50,000, and seldom. (Marks are too many once all entries
+    /// have gone and come some 25 times if the table is nearly full, a thousand times if a quarter of
+    /// it is taken.)
     #[cold]
     fn make_anew(&mut self, slots: &mut Slots) {
         let places = self.0.num_buckets() << u32::from(self.is_full());
