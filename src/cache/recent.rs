@@ -6,8 +6,14 @@
 //! length of the loop is as a rule the same and is foretold rightly; done at each insert, it would
 //! differ every time.
 
+use std::iter::{Copied, Rev};
+use std::slice::Iter;
+
 /// Uses that are put off at most; their slots' numbers are two lines of memory.
 const RECENT_MAX: usize = 32;
+
+/// The slots that were used, in order.
+pub type Used<'a> = Copied<Rev<Iter<'a, u32>>>;
 
 /// The slots that were used.
 ///
@@ -67,7 +73,7 @@ impl Recent {
 
     /// All of them, in order.
     #[inline]
-    pub fn all(&self) -> impl ExactSizeIterator<Item = u32> {
+    pub fn all(&self) -> Used<'_> {
         let places = self.slots.get(self.left as usize..self.room as usize);
         places.unwrap_or_default().iter().rev().copied()
     }

@@ -1,6 +1,7 @@
 //! First in, first out: whoever came first goes first, used or not.
 
 use super::{Order, Policy};
+use crate::cache::recent::Used;
 use crate::cache::slots::{Slot, Slots};
 
 /// See the module.
@@ -18,12 +19,7 @@ impl Policy for Fifo {
     }
 
     #[inline(always)]
-    fn hits(
-        &mut self,
-        slots: &mut Slots,
-        used: impl ExactSizeIterator<Item = u32>,
-        mut each: impl FnMut(&mut Slot),
-    ) {
+    fn hits(&mut self, slots: &mut Slots, used: Used, mut each: impl FnMut(&mut Slot)) {
         for slot in used {
             each(slots.at(slot));
         }

@@ -12,6 +12,7 @@
 //! looked at.
 
 use super::{Order, Policy};
+use crate::cache::recent::Used;
 use crate::cache::slots::{Slot, Slots};
 
 /// The highest count, as with TinyLFU: one ring for each, and one bit of a word. With 63 there are
@@ -96,12 +97,7 @@ impl Policy for Lfu {
     const ORDER: Order = Order::Use;
 
     #[inline(always)]
-    fn hits(
-        &mut self,
-        slots: &mut Slots,
-        used: impl ExactSizeIterator<Item = u32>,
-        mut each: impl FnMut(&mut Slot),
-    ) {
+    fn hits(&mut self, slots: &mut Slots, used: Used, mut each: impl FnMut(&mut Slot)) {
         let (age, mut filled) = (self.age, self.filled);
         self.left = self.left.saturating_sub(used.len() as u64);
         for slot in used {

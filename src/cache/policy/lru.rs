@@ -1,6 +1,7 @@
 //! Least recently used: whoever has not been used for longest goes first.
 
 use super::{Order, Policy};
+use crate::cache::recent::Used;
 use crate::cache::slots::{Slot, Slots};
 
 /// See the module.
@@ -14,12 +15,7 @@ impl Policy for Lru {
     const ORDER: Order = Order::Use;
 
     #[inline(always)]
-    fn hits(
-        &mut self,
-        slots: &mut Slots,
-        used: impl ExactSizeIterator<Item = u32>,
-        each: impl FnMut(&mut Slot),
-    ) {
+    fn hits(&mut self, slots: &mut Slots, used: Used, each: impl FnMut(&mut Slot)) {
         slots.rejoin_all(RING, used, each);
     }
 

@@ -8,6 +8,7 @@ pub mod fifo;
 pub mod lfu;
 pub mod lru;
 
+use super::recent::Used;
 use super::slots::{Slot, Slots};
 use crate::config::checked::EvictionPolicy;
 
@@ -34,12 +35,7 @@ pub trait Policy {
     fn insert(&mut self, _: &mut Slots, _: u32) {}
     /// The entries in these slots were used, one after the other. `each` notes what else there is to
     /// be noted of one.
-    fn hits(
-        &mut self,
-        slots: &mut Slots,
-        used: impl ExactSizeIterator<Item = u32>,
-        each: impl FnMut(&mut Slot),
-    );
+    fn hits(&mut self, slots: &mut Slots, used: Used, each: impl FnMut(&mut Slot));
     /// After how many uses they must be told at the latest.
     fn patience(&self) -> u32 {
         u32::MAX
@@ -102,12 +98,7 @@ impl Chosen {
 
     /// See [`Policy::hits`].
     #[inline]
-    pub fn hits(
-        &mut self,
-        slots: &mut Slots,
-        used: impl ExactSizeIterator<Item = u32>,
-        each: impl FnMut(&mut Slot),
-    ) {
+    pub fn hits(&mut self, slots: &mut Slots, used: Used, each: impl FnMut(&mut Slot)) {
         match self {
             Self::Lru(lru) => lru.hits(slots, used, each),
             Self::Lfu(lfu) => lfu.hits(slots, used, each),
